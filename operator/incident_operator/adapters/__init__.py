@@ -1,0 +1,1 @@
+"""Effects: everything that talks to the world."""

@@ -1,0 +1,115 @@
+"""`ActionGrant`: what the runs of some namespaces may read and change, as whom. Written by platform admins."""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from .meta import Automation, Column, Conditions, KubernetesObject, Model, Resource, Text, rules
+
+Arn = Annotated[str, Field(pattern=r"^arn:aws[a-z-]*:[a-z0-9-]+:.*$", max_length=512)]
+#: An ARN where `*` stands for any run of characters and `?` for one.
+ArnPattern = Annotated[str, Field(pattern=r"^(\*|arn:aws[a-z*-]*:.+)$", max_length=512)]
+RoleArn = Annotated[str, Field(pattern=r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$", max_length=512)]
+
+
+class LabelSelector(Model):
+    """Namespaces by their labels; an empty selector is every namespace."""
+
+    match_labels: dict[str, Annotated[str, Field(max_length=63)]] = Field(default_factory=dict)
+
+
+class AwsGrant(Model):
+    """The AWS side of a grant: identities, regions, resources."""
+
+    role_arn: RoleArn = Field(description="Assumed for each call of a plan, with a session policy of just that call.")
+    read_role_arn: RoleArn | None = Field(None, description="Assumed for reading; roleArn where it is left out.")
+    regions: Annotated[
+        tuple[Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]$", max_length=32)], ...],
+        Field(min_length=1, max_length=32),
+    ]
+    resources: Annotated[tuple[ArnPattern, ...], Field(min_length=1, max_length=128)] = Field(
+        description="What plans may touch."
+    )
+    protected_actors: Annotated[tuple[ArnPattern, ...], Field(max_length=32)] = Field(
+        (), description="Whose removals of access are on purpose: never restored by a machine."
+    )
+
+    @property
+    def account(self) -> str:
+        """The account of the role, twelve digits."""
+        return self.role_arn.split(":")[4]
+
+
+class RestorableAccess(Model):
+    """Access that a fix may give back by itself. Source: decision 24."""
+
+    role: ArnPattern
+    actions: Annotated[tuple[Annotated[str, Field(max_length=128)], ...], Field(min_length=1, max_length=32)]
+    resources: Annotated[tuple[ArnPattern, ...], Field(min_length=1, max_length=32)]
+
+
+class Restorable(Model):
+    """What fixes may restore without asking."""
+
+    access: Annotated[tuple[RestorableAccess, ...], Field(max_length=32)] = ()
+
+
+class Probes(Model):
+    """Where probes (`http.get`) may connect."""
+
+    model_config = rules(
+        (
+            "!has(self.hosts) || self.hosts.all(h, h != '169.254.169.254' && h != 'metadata.google.internal')",
+            "a metadata address is never a probe's host",
+        ),
+    )
+
+    hosts: Annotated[tuple[Annotated[str, Field(max_length=253)], ...], Field(max_length=64)] = ()
+    cidrs: Annotated[tuple[Annotated[str, Field(max_length=64)], ...], Field(max_length=64)] = ()
+    ports: Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], Field(max_length=64)] = ()
+
+
+class ActionGrantSpec(Model):
+    """Who may do what, where."""
+
+    description: Text | None = None
+    namespace_selector: LabelSelector = Field(description="The namespaces whose runs this grant is for.")
+    aws: AwsGrant | None = None
+    actions: Annotated[
+        tuple[Annotated[str, Field(pattern=r"^[a-z0-9.*-]+$", max_length=64)], ...], Field(min_length=1, max_length=64)
+    ] = Field(description="Catalogue actions, checks and fixes: `lambda.*`, `iam.restore-role-access`.")
+    automation: Automation = Automation()
+    restorable: Restorable = Restorable()
+    probes: Probes = Probes()
+
+
+class ActionGrantStatus(Model):
+    """Whether the grant can be used."""
+
+    observed_generation: int | None = None
+    conditions: Conditions = ()
+
+
+class ActionGrant(KubernetesObject):
+    """What some namespaces' runs may touch, as whom."""
+
+    resource: ClassVar[Resource] = Resource(
+        kind="ActionGrant",
+        plural="actiongrants",
+        short_names=("agrant",),
+        scope="Cluster",
+        columns=(
+            Column(name="Role", json_path=".spec.aws.roleArn"),
+            Column(name="Apply-Up-To", json_path=".spec.automation.applyUpTo"),
+            Column(name="Ask-Up-To", json_path=".spec.automation.askUpTo"),
+            Column(name="Age", json_path=".metadata.creationTimestamp", type="date"),
+        ),
+    )
+
+    kind: Literal["ActionGrant"] = "ActionGrant"
+    spec: ActionGrantSpec
+    status: ActionGrantStatus = ActionGrantStatus()
+
+    def selects(self, namespace_labels: dict[str, Any]) -> bool:
+        """Tell whether the grant is for a namespace with these labels."""
+        return all(namespace_labels.get(k) == v for k, v in self.spec.namespace_selector.match_labels.items())

@@ -1,0 +1,91 @@
+"""What a fix proposes (`PlanDraft`), before the core completes it into a `RemediationPlan`.
+
+An action knows its target system; the core knows the grant, the run and the hash. A draft is what passes
+between them. Vocabulary: a *draft* becomes a *plan* in `core.planning`.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from ..api.meta import Risk
+from ..api.plan import Call, DiffLine, Hazard, Precondition, Undo, Verify
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrantedAccess:
+    """Access that a draft would give: one action of one role on one resource; compared with `restorable`."""
+
+    role: str
+    action: str
+    resource: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Removal:
+    """Who took the access away that a draft would give back.
+
+    Shape: `actor` is an IAM ARN (assumed-role ARNs included) or None while nobody can name them.
+    """
+
+    actor: str | None
+    at: datetime | None = None
+    event: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanDraft:
+    """One fix, as its action proposes it.
+
+    Shape: `calls` in the order of execution; `touches` are the ARNs that change; `undo` or `irreversible`, one of
+    them; `region` None means the run's. `grants` and `removals` are for drafts with the GrantsAccess hazard:
+    the core asks people unless all of `grants` is restorable and every removal's actor is known and unprotected.
+    `ask_because` are further reasons (CamelCase) why a person must agree.
+    """
+
+    title: str
+    calls: tuple[Call, ...]
+    touches: tuple[str, ...]
+    risk: Risk
+    verify: Verify
+    diff: tuple[DiffLine, ...]
+    hazards: tuple[Hazard, ...] = ()
+    preconditions: tuple[Precondition, ...] = ()
+    undo: Undo | None = None
+    irreversible: str | None = None
+    revert_if_worse: bool = False
+    region: str | None = None
+    grants: tuple[GrantedAccess, ...] = ()
+    removals: tuple[Removal, ...] = ()
+    ask_because: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotApplicable:
+    """Why a fix does not fit what was observed. `reason` is CamelCase and declared by the action."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """What the facts after a fix say about it.
+
+    Shape: `outcome` "Helped", "Worse" or None (not yet to be told). `measured` says whether the fix's signal
+    could be read at all: at the deadline None becomes NoEffect if it was, Inconclusive if not. `waiting_for`
+    names what is missing, for people ("traffic on LIVE").
+    """
+
+    outcome: str | None
+    measured: bool
+    message: str
+    waiting_for: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waits:
+    """Default waits of a verification, real durations. Source: facts on verification, per fix."""
+
+    wait: timedelta
+    every: timedelta = timedelta(seconds=20)
+    deadline: timedelta = field(default=timedelta(minutes=10))
