@@ -1,0 +1,177 @@
+"""From an action's draft to a plan: account, role, tier, hash and name. Source: decisions 13, 14, 24."""
+
+import hashlib
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import rfc8785
+
+from ..api.grant import ActionGrant
+from ..api.meta import API_VERSION, Metadata, OwnerReference, Risk
+from ..api.plan import (
+    Call,
+    Hazard,
+    Permission,
+    RemediationPlan,
+    RemediationPlanSpec,
+    RunReference,
+    Tier,
+)
+from ..api.run import IncidentRun
+from .draft import GrantedAccess, PlanDraft
+from .risk import covers, matches
+
+HASH_VERSION = 1
+_TIER = {Risk.NONE: Tier.LOW, Risk.LOW: Tier.LOW, Risk.DISRUPTIVE: Tier.DISRUPTIVE, Risk.DESTRUCTIVE: Tier.DESTRUCTIVE}
+
+
+def digest(value: Any) -> str:
+    """Return the SHA-256 of a JSON value's RFC 8785 canonical form, in hex."""
+    return hashlib.sha256(rfc8785.dumps(value)).hexdigest()
+
+
+def _hashed_call(call: Call) -> dict[str, Any]:
+    wire = call.wire()
+    for volatile in call.volatile:
+        wire["arguments"].pop(volatile.argument, None)
+    wire.pop("volatile", None)
+    wire.pop("summary", None)
+    return wire
+
+
+def hash_draft(draft: PlanDraft, *, fix: str, account: str, region: str, role: str) -> str:
+    """Return the hash of what would be executed, without what may differ between two looks at the same world.
+
+    Source: decision 13: not candidates, diff, permission, attempt, title, nor volatile arguments.
+    """
+    return digest(
+        {
+            "fix": fix,
+            "calls": [_hashed_call(c) for c in draft.calls],
+            "preconditions": [p.wire() for p in draft.preconditions],
+            "touches": sorted(draft.touches),
+            "risk": draft.risk,
+            "hazards": sorted(draft.hazards),
+            "verify": draft.verify.wire(),
+            "undo": {"calls": [_hashed_call(c) for c in draft.undo.calls]} if draft.undo else None,
+            "account": account,
+            "region": region,
+            "role": role,
+        }
+    )
+
+
+def is_restorable(access: GrantedAccess, grant: ActionGrant) -> bool:
+    """Tell whether the grant lets a machine give this access back."""
+    return any(
+        matches(access.role, (entry.role,))
+        and any(covers(a.lower(), access.action.lower()) for a in entry.actions)
+        and any(covers(r, access.resource) for r in entry.resources)
+        for entry in grant.spec.restorable.access
+    )
+
+
+def reasons_to_ask(draft: PlanDraft, grant: ActionGrant) -> tuple[str, ...]:
+    """Return why a person must agree to a draft that gives access. Source: decision 24."""
+    reasons = list(draft.ask_because)
+    if Hazard.GRANTS_ACCESS in draft.hazards:
+        protected = grant.spec.aws.protected_actors if grant.spec.aws else ()
+        if any(r.actor and is_protected(r.actor, protected) for r in draft.removals):
+            reasons.append("AccessRemovedOnPurpose")
+        if not draft.removals or any(r.actor is None for r in draft.removals):
+            reasons.append("ActorUnknown")
+        if not draft.grants or not all(is_restorable(a, grant) for a in draft.grants):
+            reasons.append("BeyondRestorable")
+    return tuple(dict.fromkeys(reasons))
+
+
+def is_protected(actor: str, patterns: tuple[str, ...]) -> bool:
+    """Tell whether an actor's ARN matches a protected pattern, by its session or by the role behind it.
+
+    `arn:aws:sts::A:assumed-role/Audit/alice` also stands for `arn:aws:iam::A:role/Audit`.
+    """
+    names = [actor]
+    parts = actor.split(":")
+    if len(parts) == 6 and parts[2] == "sts" and parts[5].startswith("assumed-role/"):
+        names.append(f"{parts[0]}:{parts[1]}:iam::{parts[4]}:role/{parts[5].split('/')[1]}")
+    return any(matches(name, patterns) for name in names)
+
+
+def tier_of(draft: PlanDraft, asks: tuple[str, ...]) -> Tier:
+    """Return who must agree. Source: decision 14."""
+    beyond = Hazard.GRANTS_ACCESS in draft.hazards and {"BeyondRestorable", "AccessRemovedOnPurpose"} & set(asks)
+    if Hazard.EXPOSES_DATA in draft.hazards or beyond:
+        return Tier.SECURITY
+    return _TIER[draft.risk]
+
+
+def plan_name(run: str, fix: str, attempt: int, hash_: str) -> str:
+    """Return `<run>-<fix>-<attempt>-<hash8>`; a long run name is hashed. Source: decision 13."""
+    tail = f"{fix.lower()}-{attempt}-{hash_[:8]}"
+    if len(run) + len(tail) + 1 > 200:
+        run = run[:100].rstrip("-.") + "-" + hashlib.sha256(run.encode()).hexdigest()[:10]
+    return f"{run}-{tail}"
+
+
+def complete(
+    draft: PlanDraft,
+    *,
+    run: IncidentRun,
+    fix: str,
+    action: str,
+    attempt: int,
+    inputs: Mapping[str, Any],
+    grant: ActionGrant,
+    permission: Permission,
+) -> RemediationPlan:
+    """Return the plan object to create: the draft plus account, region, role, tier, hash, name and owner.
+
+    Errors: ValueError for a grant without AWS.
+    """
+    aws = grant.spec.aws
+    if aws is None:
+        raise ValueError(f"ActionGrant {grant.metadata.name} has no aws section")
+    region = draft.region or aws.regions[0]
+    asks = reasons_to_ask(draft, grant)
+    hash_ = hash_draft(draft, fix=fix, account=aws.account, region=region, role=aws.role_arn)
+    spec = RemediationPlanSpec(
+        run_ref=RunReference(name=run.metadata.name, uid=run.metadata.uid),
+        fix=fix,
+        action=action,
+        attempt=attempt,
+        title=draft.title,
+        inputs=dict(inputs),
+        calls=draft.calls,
+        preconditions=draft.preconditions,
+        touches=tuple(sorted(draft.touches)),
+        risk=draft.risk,
+        tier=tier_of(draft, asks),
+        hazards=tuple(sorted(draft.hazards)),
+        ask_because=asks,
+        diff=draft.diff,
+        permission=permission,
+        verify=draft.verify,
+        undo=draft.undo,
+        irreversible=draft.irreversible,
+        revert_if_worse=draft.revert_if_worse,
+        account=aws.account,
+        region=region,
+        role=aws.role_arn,
+        hash=hash_,
+        hash_version=HASH_VERSION,
+    )
+    metadata = Metadata(
+        name=plan_name(run.metadata.name, fix, attempt, hash_),
+        namespace=run.metadata.namespace,
+        labels={"ops.shopsmart.com/run": run.metadata.name[:63].rstrip("-."), "ops.shopsmart.com/fix": fix},
+        owner_references=(
+            OwnerReference(api_version=API_VERSION, kind="IncidentRun", name=run.metadata.name, uid=run.metadata.uid),
+        ),
+    )
+    return RemediationPlan(metadata=metadata, spec=spec)
+
+
+def call_timeout(call: Call, default: timedelta = timedelta(seconds=10)) -> timedelta:
+    """Return how long a call may take; real time, never scaled."""
+    return call.timeout or default

@@ -1,0 +1,42 @@
+"""The run's story in bounds: timeline, size of status. Source: decision 26."""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+
+from ..api.run import IncidentRunStatus, TimelineEntry
+
+MAX_STATUS_BYTES = 64 * 1024
+_FIRST, _LAST = 20, 60
+
+
+def told(
+    timeline: Sequence[TimelineEntry], now: datetime, reason: str, message: str, source: str = ""
+) -> tuple[TimelineEntry, ...]:
+    """Return the timeline with one more turn; the same turn twice in a row is told once."""
+    if timeline and timeline[-1].reason == reason and timeline[-1].message == message:
+        return tuple(timeline)
+    entry = TimelineEntry(at=now, reason=reason, message=message[:1024], source=source[:256])
+    return (*timeline, entry)
+
+
+def within_bounds(status: IncidentRunStatus) -> IncidentRunStatus:
+    """Return the status at ≤ 64 KiB: first the middle of the timeline goes, then long messages; never outputs."""
+    truncated = set(status.truncated)
+    if len(status.timeline) > _FIRST + _LAST:
+        status = status.model_copy(update={"timeline": (*status.timeline[:_FIRST], *status.timeline[-_LAST:])})
+        truncated.add("timeline: the middle was dropped")
+    if size(status) > MAX_STATUS_BYTES:
+        status = status.model_copy(
+            update={
+                "timeline": tuple(t.model_copy(update={"message": t.message[:300]}) for t in status.timeline),
+                "findings": tuple(f.model_copy(update={"message": f.message[:300]}) for f in status.findings),
+            }
+        )
+        truncated.add("messages: cut at 300 characters")
+    return status.model_copy(update={"truncated": tuple(sorted(truncated))}) if truncated else status
+
+
+def size(status: IncidentRunStatus) -> int:
+    """Return the stored size in bytes."""
+    return len(json.dumps(status.wire(), separators=(",", ":")))
