@@ -26,12 +26,12 @@ lock: ## Resolve the dependencies anew into the two hashed lock files
 	$(BIN)/uv pip compile -q --generate-hashes --no-header --no-emit-index-url --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
 
 fmt: setup ## Format the code
-	$(BIN)/ruff format operator dev tests
-	$(BIN)/ruff check --fix operator dev tests
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
 
 lint: setup ## Lint: style, names, bans, one-way imports
-	$(BIN)/ruff format --check operator dev tests
-	$(BIN)/ruff check operator dev tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 
 type: setup ## Check types (mypy strict)

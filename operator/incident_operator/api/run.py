@@ -283,9 +283,10 @@ class IncidentRun(KubernetesObject):
         (
             "!has(oldSelf.status) || !has(oldSelf.status.startedAt) || "
             "(self.spec.incident == oldSelf.spec.incident && self.spec.runbookRef == oldSelf.spec.runbookRef"
-            " && (has(self.spec.parameters) == has(oldSelf.spec.parameters))"
+            " && has(self.spec.parameters) == has(oldSelf.spec.parameters)"
             " && (!has(self.spec.parameters) || self.spec.parameters == oldSelf.spec.parameters)"
-            " && has(self.spec.drill) == has(oldSelf.spec.drill) && (!has(self.spec.drill) || self.spec.drill == oldSelf.spec.drill))",
+            " && has(self.spec.drill) == has(oldSelf.spec.drill)"
+            " && (!has(self.spec.drill) || self.spec.drill == oldSelf.spec.drill))",
             "this run has started: only spec.automation may still change, downwards; create a new IncidentRun",
         ),
     )

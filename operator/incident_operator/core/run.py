@@ -119,7 +119,7 @@ class RunView:
     dependencies: Mapping[str, frozenset[str]] = field(default_factory=dict)
     plans: tuple[RemediationPlan, ...] = ()
     round: Round | None = None
-    timing: Timing = Timing()
+    timing: Timing = field(default_factory=Timing)
     observe_only: bool = False
 
 
@@ -195,7 +195,7 @@ def decide_run(view: RunView, now: datetime) -> RunDecision:
     return _wait_for_recovery(view, now)
 
 
-# --- accept -----------------------------------------------------------------------------------------------------------
+# --- accept --------------------------------------------------------------------------------------------------------
 
 
 def _accept(view: RunView, now: datetime) -> RunDecision:
@@ -258,7 +258,7 @@ def _accept(view: RunView, now: datetime) -> RunDecision:
     return RunDecision(status=accepted, effects=(Tell("Started", f"diagnosing with runbook {ref.name}"),), wake_at=now)
 
 
-# --- diagnose ---------------------------------------------------------------------------------------------------------
+# --- diagnose ------------------------------------------------------------------------------------------------------
 
 
 def _diagnose(view: RunView, now: datetime) -> RunDecision:
@@ -505,7 +505,7 @@ def _hand_over(
     )
 
 
-# --- while a plan has the baton -----------------------------------------------------------------------------------------
+# --- while a plan has the baton ------------------------------------------------------------------------------------
 
 
 def _with_baton(view: RunView, now: datetime) -> RunDecision:
@@ -566,7 +566,7 @@ def _with_baton(view: RunView, now: datetime) -> RunDecision:
     return RunDecision(status=ended, effects=(EndRound(), told_people), wake_at=now)
 
 
-# --- recovery ---------------------------------------------------------------------------------------------------------
+# --- recovery ------------------------------------------------------------------------------------------------------
 
 
 def stable_for(view: RunView) -> timedelta:
@@ -678,7 +678,7 @@ def _resolved(view: RunView, now: datetime) -> RunDecision:
     return _end(view, status, RunPhase.RESOLVED, str(resolution), message, now)
 
 
-# --- ends and details ---------------------------------------------------------------------------------------------------
+# --- ends and details ----------------------------------------------------------------------------------------------
 
 
 def _end(

@@ -1,0 +1,145 @@
+"""Gates: each blocks for the fact it is named by, and only for that."""
+
+from typing import Any
+
+import pytest
+
+from incident_operator.api.meta import Automation, Risk
+from incident_operator.api.plan import Hazard, Permission, Tier
+from incident_operator.api.run import Baseline
+from incident_operator.core.draft import GrantedAccess, PlanDraft, Removal
+from incident_operator.core.gates import GateFacts, closed
+from incident_operator.core.planning import hash_draft, reasons_to_ask, tier_of
+from incident_operator.core.risk import covers
+from tests.builders import NOW, a_call, a_grant, a_plan
+
+
+def facts(*, plan: dict[str, Any] | None = None, **changes: Any) -> GateFacts:
+    """Return facts under which a Low plan may be applied."""
+    values: dict[str, Any] = {
+        "plan": a_plan(**(plan or {})).spec,
+        "run_automation": Automation(apply_up_to=Risk.LOW),
+        "grant": a_grant(),
+        "baseline": Baseline(state="Failing", at=NOW),
+    }
+    return GateFacts(**{**values, **changes})
+
+
+def names(given: GateFacts) -> list[str]:
+    """Return the names of the closed gates."""
+    return [gate.name for gate in closed(given)]
+
+
+def test_a_low_plan_within_its_grant_is_open() -> None:
+    """The ordinary case: nothing blocks."""
+    assert names(facts()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "gate"),
+    [
+        ({"grant": None}, "GrantMissing"),
+        ({"plan": {"touches": ("arn:aws:iam::123456789012:role/other",)}}, "GrantMissing"),
+        ({"plan": {"region": "eu-west-1"}}, "GrantMissing"),
+        ({"plan": {"role": "arn:aws:iam::999999999999:role/r"}}, "GrantMissing"),
+        ({"plan": {"permission": Permission(denied=("iam:PutRolePolicy",))}}, "PermissionMissing"),
+        ({"plan": {"risk": Risk.DISRUPTIVE}}, "ApprovalMissing"),
+        ({"plan": {"ask_because": ("ActorUnknown",)}}, "ApprovalMissing"),
+        ({"plan": {"tier": Tier.SECURITY}}, "ApprovalMissing"),
+        ({"plan": {"hazards": (Hazard.LOSES_DATA,)}}, "ApprovalMissing"),
+        ({"baseline": Baseline(state="Passing", at=NOW)}, "ApprovalMissing"),
+        ({"drill": True}, "RiskAboveCeiling"),
+        ({"run_automation": Automation(ask_up_to=Risk.NONE)}, "RiskAboveCeiling"),
+        ({"leading": False}, "NotLeader"),
+        ({"runbook_valid": False}, "RunbookInvalid"),
+    ],
+)
+def test_each_fact_closes_its_gate(changes: dict[str, Any], gate: str) -> None:
+    """One fact at a time."""
+    assert gate in names(facts(**changes))
+
+
+def test_the_grant_bounds_the_run() -> None:
+    """Effective automation is the minimum: a generous run does not widen a narrow grant."""
+    grant = a_grant(automation={"applyUpTo": "None"})
+    assert names(facts(grant=grant, run_automation=Automation(apply_up_to=Risk.DESTRUCTIVE))) == ["ApprovalMissing"]
+
+
+TABLE = "arn:aws:dynamodb:us-east-1:123456789012:table/birthday-users"
+LAMBDA_ROLE = "arn:aws:iam::123456789012:role/lambda-execution-role"
+
+
+def a_draft(**changes: Any) -> PlanDraft:
+    """Return a draft that gives back GetItem, taken by the pipeline."""
+    spec = a_plan().spec
+    values: dict[str, Any] = {
+        "title": "restore",
+        "calls": (a_call(),),
+        "touches": spec.touches,
+        "risk": Risk.LOW,
+        "verify": spec.verify,
+        "diff": (),
+        "hazards": (Hazard.GRANTS_ACCESS,),
+        "undo": spec.undo,
+        "grants": (GrantedAccess(role=LAMBDA_ROLE, action="dynamodb:GetItem", resource=TABLE),),
+        "removals": (Removal(actor="arn:aws:iam::123456789012:user/deployer"),),
+    }
+    return PlanDraft(**{**values, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"removals": (Removal(actor=None),)}, "ActorUnknown"),
+        ({"removals": ()}, "ActorUnknown"),
+        (
+            {"removals": (Removal(actor="arn:aws:sts::123456789012:assumed-role/SecurityAudit/audit-2023-q4"),)},
+            "AccessRemovedOnPurpose",
+        ),
+        (
+            {"grants": (GrantedAccess(role=LAMBDA_ROLE, action="dynamodb:DeleteTable", resource=TABLE),)},
+            "BeyondRestorable",
+        ),
+        (
+            {"grants": (GrantedAccess(role=LAMBDA_ROLE, action="dynamodb:*", resource=TABLE),)},
+            "BeyondRestorable",
+        ),
+        (
+            {"grants": (GrantedAccess(role=LAMBDA_ROLE, action="dynamodb:GetItem", resource="*"),)},
+            "BeyondRestorable",
+        ),
+    ],
+)
+def test_access_is_given_back_by_itself_only_where_the_grant_says_so(changes: dict[str, Any], reason: str) -> None:
+    """Decision 24: restorable, a known actor, and not a removal on purpose."""
+    assert reasons_to_ask(a_draft(), a_grant()) == ()
+    assert reason in reasons_to_ask(a_draft(**changes), a_grant())
+
+
+def test_removal_on_purpose_is_for_security() -> None:
+    """Decision 14: GrantsAccess beyond restorable is tier Security."""
+    assert tier_of(a_draft(), ("AccessRemovedOnPurpose",)) == Tier.SECURITY
+    assert tier_of(a_draft(), ()) == Tier.LOW
+
+
+def test_the_hash_is_of_what_is_executed() -> None:
+    """Decision 13: another title or diff is the same plan; another touched resource is not."""
+    where = {"fix": "f", "account": "1", "region": "r", "role": "x"}
+    assert hash_draft(a_draft(), **where) == hash_draft(a_draft(title="other"), **where)
+    assert hash_draft(a_draft(), **where) != hash_draft(a_draft(touches=(TABLE,)), **where)
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner", "expected"),
+    [
+        ("dynamodb:*", "dynamodb:GetItem", True),
+        ("dynamodb:GetItem", "dynamodb:*", False),
+        ("dynamodb:Get?tem", "dynamodb:Get*", False),
+        ("*", "*", True),
+        ("arn:a/*", "arn:a/b*", True),
+        ("arn:a/b", "arn:a/?", False),
+    ],
+)
+def test_a_pattern_covers_only_what_it_surely_matches(outer: str, inner: str, expected: bool) -> None:
+    """A wildcard is never covered by something narrower."""
+    assert covers(outer, inner) is expected

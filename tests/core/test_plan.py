@@ -1,0 +1,210 @@
+"""The plan's decisions: write ahead, orphans by the call's nature, outcomes."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from incident_operator.api.plan import CallState, PlanState, RemediationPlan, Repeat
+from incident_operator.core.draft import Judgement
+from incident_operator.core.plan import (
+    Answered,
+    Execute,
+    Judge,
+    Judged,
+    Look,
+    Observed,
+    PlanView,
+    Replan,
+    Replanned,
+    decide_plan,
+)
+from incident_operator.core.schedule import Timing
+from tests.builders import NOW, a_call, a_plan
+
+
+def view(plan: RemediationPlan, **facts: Any) -> PlanView:
+    """Return a view of a plan that has the baton."""
+    values: dict[str, Any] = {
+        "run_state": "Active",
+        "epoch": 1,
+        "holder": "me",
+        "call_timeout": timedelta(seconds=10),
+        "timing": Timing(),
+    }
+    return PlanView(plan=plan, **{**values, **facts})
+
+
+def stored(plan: RemediationPlan, status: Any) -> RemediationPlan:
+    """Return the plan as it reads after the decision was written."""
+    return plan.model_copy(update={"status": status})
+
+
+def applying(repeat: Repeat = Repeat.ABSOLUTE, calls: int = 1) -> RemediationPlan:
+    """Return a plan whose first call is intended."""
+    plan = a_plan(calls=tuple(a_call(repeat=repeat) for _ in range(calls)))
+    decision = decide_plan(view(plan, replanned=Replanned(same=True, pre_image={"a": 1})), NOW)
+    assert decision.effects == (Execute("Apply", 0, 1),)
+    return stored(plan, decision.status)
+
+
+def test_a_plan_without_the_baton_does_nothing() -> None:
+    """Only the plan its run names is executed."""
+    decision = decide_plan(view(a_plan(), run_state="Idle"), NOW)
+    assert decision.effects == ()
+    assert decision.status == a_plan().status
+
+
+def test_the_first_write_holds_approval_epoch_and_intent() -> None:
+    """P1 is one write: state, epoch and the first intent."""
+    plan = applying()
+    assert plan.status.state == PlanState.APPLYING
+    assert plan.status.epoch == 1
+    (entry,) = plan.status.calls
+    assert (entry.state, entry.epoch, entry.holder) == (CallState.INTENDED, 1, "me")
+    assert plan.status.pre_image == {"a": 1}
+
+
+def test_looking_again_comes_before_the_first_call() -> None:
+    """The baton alone starts no call: the world is looked at again first."""
+    assert decide_plan(view(a_plan()), NOW).effects == (Replan(),)
+
+
+def test_a_changed_world_supersedes_the_plan() -> None:
+    """WorldChanged: nothing is called, and the plan is over."""
+    changed = Replanned(same=False, reason="WorldChanged", message="somebody fixed it")
+    decision = decide_plan(view(a_plan(), replanned=changed), NOW)
+    assert (decision.status.state, decision.status.reason) == (PlanState.SUPERSEDED, "WorldChanged")
+    assert decision.status.settled
+    assert decision.effects == ()
+
+
+def test_a_result_is_written_with_the_next_intent() -> None:
+    """P2: result n and intent n+1 are one write."""
+    plan = applying(calls=2)
+    answered = Answered(phase="Apply", index=0, attempt=1, ok=True, request_id="r-1")
+    decision = decide_plan(view(plan, answered=answered), NOW)
+    first, second = decision.status.calls
+    assert (first.state, first.request_id) == (CallState.SUCCEEDED, "r-1")
+    assert (second.state, second.index) == (CallState.INTENDED, 1)
+    assert decision.effects == (Execute("Apply", 1, 1),)
+
+
+@pytest.mark.parametrize("repeat", list(Repeat))
+def test_an_orphan_waits_for_its_deadline_and_the_lease(repeat: Repeat) -> None:
+    """Whoever sent it may still be at work: nobody touches it before."""
+    plan = applying(repeat)
+    decision = decide_plan(view(plan), NOW + timedelta(seconds=24))
+    assert decision.effects == ()
+    assert decision.wake_at == NOW + timedelta(seconds=25)
+
+
+@pytest.mark.parametrize("repeat", [Repeat.ABSOLUTE, Repeat.GUARDED])
+def test_an_orphan_that_left_no_trace_is_repeated_under_a_new_intent(repeat: Repeat) -> None:
+    """Look first; only what is seen not to have happened is repeated."""
+    plan, late = applying(repeat), NOW + timedelta(seconds=30)
+    assert decide_plan(view(plan), late).effects == (Look("Apply", 0, 1),)
+    seen = Observed(phase="Apply", index=0, attempt=1, applied=False)
+    decision = decide_plan(view(plan, observed=seen), late)
+    assert decision.effects == (Execute("Apply", 0, 2),)
+    assert decision.status.calls[-1].attempt == 2
+
+
+def test_an_orphan_found_done_is_not_repeated() -> None:
+    """The world shows the effect: the journal says Observed, and verification begins."""
+    plan, late = applying(), NOW + timedelta(seconds=30)
+    seen = Observed(phase="Apply", index=0, attempt=1, applied=True)
+    decision = decide_plan(view(plan, observed=seen), late)
+    assert decision.status.calls[0].state == CallState.OBSERVED
+    assert decision.status.state == PlanState.VERIFYING
+
+
+def test_a_once_call_is_never_repeated() -> None:
+    """An orphaned Once call is Unknown; verification decides when it was the last."""
+    plan, late = applying(Repeat.ONCE), NOW + timedelta(seconds=30)
+    decision = decide_plan(view(plan), late)
+    assert decision.effects == ()
+    assert decision.status.calls[0].state == CallState.UNKNOWN
+    assert decision.status.state == PlanState.VERIFYING
+
+
+def test_a_once_call_in_the_middle_stops_the_plan() -> None:
+    """What follows an unknown Once call is not made: a person is told."""
+    plan, late = applying(Repeat.ONCE, calls=2), NOW + timedelta(seconds=30)
+    decision = decide_plan(view(plan), late)
+    assert (decision.status.state, decision.status.reason) == (PlanState.UNKNOWN, "CallUnknown")
+
+
+def test_a_call_without_an_answer_is_judged_at_its_deadline() -> None:
+    """A broken connection proves nothing: look, once the call can't be under way any more."""
+    plan = applying()
+    lost = Answered(phase="Apply", index=0, attempt=1, ok=False, definite=False, code="Timeout")
+    assert decide_plan(view(plan, answered=lost), NOW + timedelta(seconds=5)).wake_at == NOW + timedelta(seconds=10)
+    assert decide_plan(view(plan, answered=lost), NOW + timedelta(seconds=11)).effects == (Look("Apply", 0, 1),)
+
+
+def test_a_refused_first_call_leaves_the_world_as_it_was() -> None:
+    """A definite failure of the first call: no effect, said so."""
+    refused = Answered(phase="Apply", index=0, attempt=1, ok=False, code="AccessDenied")
+    decision = decide_plan(view(applying(), answered=refused), NOW)
+    assert (decision.status.state, decision.status.reason) == (PlanState.NO_EFFECT, "CallFailed")
+
+
+def test_a_new_epoch_is_stamped_before_anything_else() -> None:
+    """A takeover writes its epoch first, which makes every write of the former leader a conflict."""
+    decision = decide_plan(view(applying(), epoch=2), NOW + timedelta(minutes=5))
+    assert decision.status.epoch == 2
+    assert decision.effects == ()
+
+
+def verifying() -> RemediationPlan:
+    """Return a plan whose calls are made."""
+    plan = applying()
+    done = Answered(phase="Apply", index=0, attempt=1, ok=True)
+    return stored(plan, decide_plan(view(plan, answered=done), NOW).status)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "measured", "after", "state"),
+    [
+        ("Helped", True, 60, PlanState.HELPED),
+        (None, True, 600, PlanState.NO_EFFECT),
+        (None, False, 600, PlanState.INCONCLUSIVE),
+        ("Worse", True, 60, PlanState.WORSE),
+    ],
+)
+def test_verification_ends_as_measured(outcome: str | None, measured: bool, after: int, state: PlanState) -> None:
+    """None at the deadline is NoEffect only if the signal was measured."""
+    at = NOW + timedelta(seconds=after)
+    judged = Judged(at=at, judgement=Judgement(outcome=outcome, measured=measured, message="m"))
+    decision = decide_plan(view(verifying(), judged=judged), at)
+    assert decision.status.state == state
+    assert decision.status.settled
+
+
+def test_verification_waits_before_it_looks() -> None:
+    """The signal is not read before the plan's own wait is over."""
+    plan = verifying()
+    assert decide_plan(view(plan), NOW + timedelta(seconds=59)).wake_at == NOW + timedelta(seconds=60)
+    assert decide_plan(view(plan), NOW + timedelta(seconds=60)).effects == (Judge(),)
+
+
+def test_worse_is_put_back_where_the_plan_allows_it() -> None:
+    """Revert on Worse: the undo is journaled like any call."""
+    plan = verifying()
+    plan = plan.model_copy(update={"spec": plan.spec.model_copy(update={"revert_if_worse": True})})
+    at = NOW + timedelta(seconds=60)
+    judged = Judged(at=at, judgement=Judgement(outcome="Worse", measured=True, message="more denials"))
+    decision = decide_plan(view(plan, judged=judged), at)
+    assert decision.status.state == PlanState.REVERTING
+    assert decision.effects == (Execute("Undo", 0, 1),)
+    back = stored(plan, decision.status)
+    undone = Answered(phase="Undo", index=0, attempt=1, ok=True)
+    assert decide_plan(view(back, answered=undone), at).status.state == PlanState.REVERTED
+
+
+def test_a_plan_of_a_finished_run_expires_untouched() -> None:
+    """I7: nothing acts for a settled run."""
+    decision = decide_plan(view(a_plan(), run_state="Over"), NOW)
+    assert decision.status.state == PlanState.EXPIRED
+    assert decision.effects == ()
