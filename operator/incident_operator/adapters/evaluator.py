@@ -1,0 +1,118 @@
+"""Evaluate expressions in a child process with limits on memory and time.
+
+CEL has no memory limit of its own and holds the interpreter while it runs, so a hostile or careless expression is
+contained where it can be killed: the child dies, its batch fails with a reason, and the operator goes on.
+One batch is one round trip: a JSON line in, a JSON line out.
+"""
+
+import asyncio
+import json
+import logging
+import resource
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..core.expressions import ExpressionError, Scope, evaluate, has_template, render
+
+log = logging.getLogger(__name__)
+
+MEMORY_BYTES = 1 << 30
+#: Real: what one batch may take.
+BATCH_SECONDS = 5.0
+_LINE_LIMIT = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """A value, or why there is none. Shape: `error` is empty exactly when `value` counts."""
+
+    value: Any = None
+    error: str = ""
+
+
+class Evaluator:
+    """One child, started when first needed and replaced when it dies."""
+
+    def __init__(self) -> None:
+        self._child: asyncio.subprocess.Process | None = None
+        self._lock = asyncio.Lock()
+
+    async def expressions(
+        self, sources: Sequence[str], scope: Scope, variables: Mapping[str, Any], *, owner: str
+    ) -> list[Answer]:
+        """Evaluate expressions over the same variables. `owner` names the runbook in what is said of a failure."""
+        return await self._batch([{"expression": source} for source in sources], scope, variables, owner)
+
+    async def render(self, template: Any, scope: Scope, variables: Mapping[str, Any], *, owner: str) -> Answer:
+        """Render a JSON template; one without `${` costs nothing."""
+        if not has_template(template):
+            return Answer(value=template)
+        return (await self._batch([{"template": template}], scope, variables, owner))[0]
+
+    async def _batch(
+        self, jobs: list[dict[str, Any]], scope: Scope, variables: Mapping[str, Any], owner: str
+    ) -> list[Answer]:
+        line = json.dumps({"jobs": jobs, "scope": scope, "variables": dict(variables)}).encode() + b"\n"
+        async with self._lock:
+            try:
+                child = await self._started()
+                assert child.stdin is not None  # noqa: S101  (opened as a pipe)
+                assert child.stdout is not None  # noqa: S101  (opened as a pipe)
+                child.stdin.write(line)
+                async with asyncio.timeout(BATCH_SECONDS):
+                    await child.stdin.drain()
+                    answer = await child.stdout.readline()
+                if not answer:
+                    raise ConnectionResetError
+            except (TimeoutError, ConnectionError, ValueError):
+                await self.close()
+                log.warning("expressions of runbook %s went beyond their limits of memory or time", owner)
+                message = f"an expression of runbook {owner} went beyond its limits of memory or time: simplify it"
+                return [Answer(error=message) for _ in jobs]
+        return [Answer(value=a.get("value"), error=a.get("error", "")) for a in json.loads(answer)]
+
+    async def _started(self) -> asyncio.subprocess.Process:
+        if self._child is None or self._child.returncode is not None:
+            self._child = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                __name__,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                limit=_LINE_LIMIT,
+            )
+        return self._child
+
+    async def close(self) -> None:
+        """End the child."""
+        child, self._child = self._child, None
+        if child is not None and child.returncode is None:
+            child.kill()
+            await child.wait()
+
+
+def _answer(job: Mapping[str, Any], scope: Scope, variables: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        if "expression" in job:
+            return {"value": evaluate(job["expression"], scope, variables)}
+        return {"value": render(job["template"], scope, variables)}
+    except ExpressionError as error:
+        return {"error": error.message}
+    except MemoryError:
+        return {"error": "the expression needs more memory than it may have"}
+
+
+def serve() -> None:
+    """Answer batches from standard input until it ends: the child's side."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    for line in sys.stdin.buffer:
+        batch = json.loads(line)
+        answers = [_answer(job, batch["scope"], batch["variables"]) for job in batch["jobs"]]
+        sys.stdout.buffer.write(json.dumps(answers).encode() + b"\n")
+        sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    serve()
