@@ -131,9 +131,13 @@ class FixAction(Action[I, F]):
     def applied(self, call: Call, inputs: I, facts: F) -> bool | None:
         """Tell whether the facts show this call's effect (after an interruption); None where they can't tell."""
 
+    def measure(self, inputs: I, reader: Reader) -> Facts:
+        """Read what judging needs, since the last call (`reader.since`). The same as planning reads, if not said."""
+        return self.observe(inputs, reader)
+
     @abstractmethod
-    def judge(self, inputs: I, before: F, after: F) -> Judgement:
-        """Compare the facts before the first call with those now (`after` was observed since the last call)."""
+    def judge(self, inputs: I, before: F, after: Any) -> Judgement:
+        """Compare the facts before the first call with what `measure` read after the last."""
 
 
 _REGISTRY: dict[str, Action[Any, Any]] = {}

@@ -1,1 +1,29 @@
 """One file per kind: read, decide, persist, perform."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Protocol
+
+from ..adapters.store import Key
+from .context import Context
+from .plan import PlanController
+from .run import RunController
+from .runbook import RunbookController
+
+
+class Controller(Protocol):
+    """What the queue calls."""
+
+    async def reconcile(self, key: Key) -> datetime | None:
+        """Move one object as far as it goes now; return when to look again."""
+        ...
+
+
+def build(context: Context) -> Mapping[str, Controller]:
+    """Return the controllers by kind."""
+    return {
+        "IncidentRun": RunController(context),
+        "RemediationPlan": PlanController(context),
+        "Runbook": RunbookController(context, "Runbook"),
+        "ClusterRunbook": RunbookController(context, "ClusterRunbook"),
+    }

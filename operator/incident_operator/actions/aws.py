@@ -1,0 +1,75 @@
+"""AWS in general: one listed read, for what the catalogue has no check of its own for."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from .base import CheckAction, Facts, Found, Inputs, Output, ReasonInfo, Unclear, register
+from .ports import NotFound, Reader, ReadError
+from .reads import READS
+
+_MAX_ANSWER = 1500
+
+
+class QueryInputs(Inputs):
+    """A listed operation, as boto3 spells it."""
+
+    service: str
+    operation: str
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    region: str | None = None
+
+
+class QueryFacts(Facts):
+    """The projected answer; `found` False where there is no such thing."""
+
+    found: bool
+    answer: Any = None
+
+
+class QueryOutput(Output):
+    """The answer, where it is small enough; of a list always the count."""
+
+    found: bool
+    answer: Any = None
+    count: int | None = None
+    cut: bool = False
+
+
+@register
+class Query(CheckAction[QueryInputs, QueryFacts]):
+    """Ask one listed read operation; the runbook's own findings judge the answer."""
+
+    name = "aws.query"
+    title = "One read of AWS"
+    inputs_model = QueryInputs
+    facts_model = QueryFacts
+    reasons: ClassVar[Mapping[str, ReasonInfo]] = {}
+
+    def observe(self, inputs: QueryInputs, reader: Reader) -> QueryFacts:
+        """Make the read. Errors: ReadError InvalidRequest for an operation that is not listed."""
+        if (inputs.service, inputs.operation) not in READS:
+            listed = ", ".join(f"{s}.{o}" for s, o in sorted(READS))
+            message = f"{inputs.service}.{inputs.operation} is not a listed read; listed: {listed}"
+            raise ReadError("InvalidRequest", message[:900])
+        try:
+            answer = reader.aws(inputs.service, inputs.operation, inputs.arguments, region=inputs.region)
+        except NotFound:
+            return QueryFacts(found=False)
+        return QueryFacts(found=True, answer=answer)
+
+    def output(self, facts: QueryFacts) -> QueryOutput:
+        """Return the answer, cut to what status can hold."""
+        count = len(facts.answer) if isinstance(facts.answer, list) else None
+        if len(json.dumps(facts.answer)) > _MAX_ANSWER:
+            shown = facts.answer[:3] if isinstance(facts.answer, list) else None
+            if len(json.dumps(shown)) > _MAX_ANSWER:
+                shown = None
+            return QueryOutput(found=facts.found, answer=shown, count=count, cut=True)
+        return QueryOutput(found=facts.found, answer=facts.answer, count=count)
+
+    def findings(self, inputs: QueryInputs, facts: QueryFacts) -> Sequence[Found] | Unclear:
+        """Nothing by itself."""
+        return []

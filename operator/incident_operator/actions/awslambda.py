@@ -1,0 +1,854 @@
+"""AWS Lambda: configuration, errors in the log, what users feel, throttles; roll an alias back, set configuration.
+
+A published version's configuration never changes, so a larger timeout for an alias means: set it on `$LATEST`,
+publish, move the alias; and only where `$LATEST` has the code that is live. Source: facts on AWS (section 4, rows 2,
+3, 8, 9), on verification; decisions 19, 21, 22.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from ..api.meta import Duration, Risk
+from ..api.plan import Call, DiffLine, Hazard, Read, Repeat, Undo, Verify, Volatile
+from ..core.draft import Judgement, NotApplicable, PlanDraft
+from .base import ActionModel, CheckAction, Facts, FixAction, Found, Inputs, Output, ReasonInfo, Unclear, register
+from .ports import NotFound, Reader
+from .traffic import Traffic, measure
+
+FUNCTION_TIMEOUT = timedelta(seconds=10)
+
+
+class FunctionInputs(Inputs):
+    """A function, by name or ARN; without an alias, `$LATEST` is what serves."""
+
+    function_name: str = Field(min_length=1, max_length=170)
+    alias: str | None = None
+    region: str | None = None
+
+    @property
+    def where(self) -> str | None:
+        """The region: from an ARN, else as given."""
+        return self.function_name.split(":")[3] if self.function_name.startswith("arn:") else self.region
+
+    @property
+    def name(self) -> str:
+        """The function's plain name."""
+        return self.function_name.split(":")[6] if self.function_name.startswith("arn:") else self.function_name
+
+    @property
+    def label(self) -> str:
+        """How people call it: `name:ALIAS`."""
+        return f"{self.name}:{self.alias}" if self.alias else self.name
+
+
+class Function(ActionModel):
+    """A function as configured, and what its alias points to."""
+
+    arn: str
+    role: str
+    state: str
+    update_status: str
+    timeout: int
+    memory: int
+    code: str
+    reserved: int | None
+    alias_version: str | None
+    alias_weights: bool = False
+    #: Of the version that serves: the alias's, else `$LATEST`.
+    live_timeout: int
+    live_memory: int
+    live_code: str
+
+
+def read_function(inputs: FunctionInputs, reader: Reader) -> Function:
+    """Return the function and what serves. Errors: NotFound for a function or an alias that does not exist."""
+    name, region = inputs.function_name, inputs.where
+    latest = reader.aws("lambda", "get_function_configuration", {"FunctionName": name}, region=region)
+    concurrency = reader.aws("lambda", "get_function_concurrency", {"FunctionName": name}, region=region)
+    alias, live = None, latest
+    if inputs.alias:
+        alias = reader.aws("lambda", "get_alias", {"FunctionName": name, "Name": inputs.alias}, region=region)
+        live = reader.aws(
+            "lambda",
+            "get_function_configuration",
+            {"FunctionName": name, "Qualifier": alias["FunctionVersion"]},
+            region=region,
+        )
+    weights = ((alias or {}).get("RoutingConfig") or {}).get("AdditionalVersionWeights") or {}
+    arn = ":".join(latest["FunctionArn"].split(":")[:7])
+    return Function(
+        arn=arn,
+        role=latest["Role"],
+        state=latest.get("State", "Active"),
+        update_status=latest.get("LastUpdateStatus", "Successful"),
+        timeout=latest["Timeout"],
+        memory=latest["MemorySize"],
+        code=latest["CodeSha256"],
+        reserved=concurrency.get("ReservedConcurrentExecutions"),
+        alias_version=alias["FunctionVersion"] if alias else None,
+        alias_weights=bool(weights),
+        live_timeout=live["Timeout"],
+        live_memory=live["MemorySize"],
+        live_code=live["CodeSha256"],
+    )
+
+
+# --- lambda.configuration ---------------------------------------------------------------------------------------------
+
+
+class ConfigurationFacts(Facts):
+    """The function, or what is missing."""
+
+    function: Function | None = None
+    missing: str = ""
+
+
+class ConfigurationOutput(Output):
+    """What other checks read: above all the role."""
+
+    role_arn: str = ""
+    function_arn: str = ""
+    version: str = ""
+    timeout: int = 0
+    memory: int = 0
+    reserved_concurrency: int | None = None
+
+
+@register
+class Configuration(CheckAction[FunctionInputs, ConfigurationFacts]):
+    """Is the function there, active, and its last update done?"""
+
+    name = "lambda.configuration"
+    title = "Function configuration and state"
+    inputs_model = FunctionInputs
+    facts_model = ConfigurationFacts
+    reads = ("lambda:GetFunctionConfiguration", "lambda:GetFunctionConcurrency", "lambda:GetAlias")
+    reasons: ClassVar[Mapping[str, ReasonInfo]] = {
+        "FunctionMissing": ReasonInfo(doc="The function or its alias does not exist.", root_cause=True),
+        "FunctionNotActive": ReasonInfo(doc="The function can't be invoked in its state.", root_cause=True),
+        "UpdateFailed": ReasonInfo(doc="The function's last update failed.", root_cause=True),
+    }
+
+    def observe(self, inputs: FunctionInputs, reader: Reader) -> ConfigurationFacts:
+        """Read the function, its alias and its reserved concurrency."""
+        try:
+            return ConfigurationFacts(function=read_function(inputs, reader))
+        except NotFound as error:
+            return ConfigurationFacts(missing=error.message)
+
+    def output(self, facts: ConfigurationFacts) -> ConfigurationOutput:
+        """Return role, version and limits of what serves."""
+        found = facts.function
+        if found is None:
+            return ConfigurationOutput()
+        return ConfigurationOutput(
+            role_arn=found.role,
+            function_arn=found.arn,
+            version=found.alias_version or "$LATEST",
+            timeout=found.live_timeout,
+            memory=found.live_memory,
+            reserved_concurrency=found.reserved,
+        )
+
+    def findings(self, inputs: FunctionInputs, facts: ConfigurationFacts) -> Sequence[Found] | Unclear:
+        """Say what keeps the function from being invoked at all."""
+        found = facts.function
+        if found is None:
+            return [Found(reason="FunctionMissing", message=f"{inputs.label}: {facts.missing}", subject=inputs.label)]
+        if found.state not in ("Active", "Inactive"):
+            return [Found(reason="FunctionNotActive", message=f"{inputs.label} is {found.state}", subject=found.arn)]
+        if found.update_status == "Failed":
+            return [Found(reason="UpdateFailed", message=f"the last update of {inputs.name} failed", subject=found.arn)]
+        return []
+
+
+# --- lambda.errors ----------------------------------------------------------------------------------------------------
+
+_DENIED = re.compile(
+    r"User: (?P<user>arn:[\w:/.+=,@-]+) is not authorized to perform: (?P<action>[a-z0-9-]+:\w+)"
+    r"(?: on resource: \\?\"?(?P<resource>arn:[^\s\"\\]+))?"
+)
+_EXPLICIT = re.compile(r"with an explicit deny")
+_TIMEOUT = re.compile(r"Task timed out after [\d.]+ seconds")
+_MEMORY = re.compile(r"Runtime\.OutOfMemory|signal: killed|Memory Size: (\d+) MB\s+Max Memory Used: \1 MB")
+_CODE = re.compile(r"An error occurred \((\w{1,64})\) when calling the (\w{1,64}) operation")
+_ERROR = re.compile(r"\[ERROR\]\s+(?:\S+\s+)?(?P<type>[A-Za-z_][\w.]{0,63}):")
+_SES = frozenset({"MessageRejected", "MailFromDomainNotVerified", "AccountSendingPausedException"})
+_PATTERN = '?ERROR ?"Task timed out" ?AccessDenied ?OutOfMemory ?"signal: killed"'
+
+
+class ErrorInputs(FunctionInputs):
+    """Where to look; the log group is the function's own where none is given."""
+
+    log_group: str | None = None
+
+
+class Denial(ActionModel):
+    """A permission that the function was refused."""
+
+    action: str
+    resource: str = "*"
+    count: int = 1
+    explicit: bool = False
+
+
+class ErrorFacts(Facts):
+    """What the log says, as tokens of known grammar only."""
+
+    log_group_missing: bool = False
+    lines: int = 0
+    denials: tuple[Denial, ...] = ()
+    timeouts: int = 0
+    out_of_memory: int = 0
+    errors: dict[str, int] = Field(default_factory=dict)
+    refused: dict[str, int] = Field(default_factory=dict)
+    first_at: datetime | None = None
+    last_at: datetime | None = None
+
+
+class ErrorOutput(Output):
+    """Counts, and the denials other checks look into."""
+
+    denials: tuple[Denial, ...] = ()
+    timeouts: int = 0
+    out_of_memory: int = 0
+    errors: dict[str, int] = Field(default_factory=dict)
+    total: int = 0
+
+
+def read_errors(inputs: ErrorInputs, reader: Reader, start: datetime, end: datetime) -> ErrorFacts:
+    """Read the function's log between two instants. Errors: ReadError."""
+    group = inputs.log_group or f"/aws/lambda/{inputs.name}"
+    arguments = {
+        "logGroupName": group,
+        "startTime": int(start.timestamp() * 1000),
+        "endTime": int(end.timestamp() * 1000) + 1,
+        "filterPattern": _PATTERN,
+    }
+    try:
+        events = reader.aws("logs", "filter_log_events", arguments, region=inputs.where)
+    except NotFound:
+        return ErrorFacts(log_group_missing=True)
+    return parse_errors(events)
+
+
+def parse_errors(events: Sequence[Mapping[str, Any]]) -> ErrorFacts:
+    """Return what log lines say: only tokens that match a known grammar, never their text. Source: decision 19."""
+    denials: Counter[tuple[str, str, bool]] = Counter()
+    errors: Counter[str] = Counter()
+    refused: Counter[str] = Counter()
+    timeouts = memory = 0
+    for event in events:
+        text = event["message"]
+        denied = _DENIED.search(text)
+        code = _CODE.search(text)
+        if denied is not None:
+            denials[denied["action"], denied["resource"] or "*", bool(_EXPLICIT.search(text))] += 1
+        elif _TIMEOUT.search(text):
+            timeouts += 1
+        elif _MEMORY.search(text):
+            memory += 1
+        elif code is not None and code[1] in _SES:
+            refused[code[1]] += 1
+        elif code is not None and "[ERROR]" in text:
+            errors[code[1]] += 1
+        elif found := _ERROR.search(text):
+            errors[found["type"]] += 1
+    times = [event["timestamp"] for event in events]
+    return ErrorFacts(
+        lines=len(events),
+        denials=tuple(Denial(action=a, resource=r, count=n, explicit=e) for (a, r, e), n in denials.most_common(8)),
+        timeouts=timeouts,
+        out_of_memory=memory,
+        errors=dict(errors.most_common(8)),
+        refused=dict(refused.most_common(4)),
+        first_at=datetime.fromtimestamp(min(times) / 1000, UTC) if times else None,
+        last_at=datetime.fromtimestamp(max(times) / 1000, UTC) if times else None,
+    )
+
+
+@register
+class Errors(CheckAction[ErrorInputs, ErrorFacts]):
+    """What went wrong inside the function over the incident: denials, timeouts, errors of its code."""
+
+    name = "lambda.errors"
+    title = "Denials, timeouts and errors in the log"
+    inputs_model = ErrorInputs
+    facts_model = ErrorFacts
+    reads = ("logs:FilterLogEvents",)
+    reasons: ClassVar[Mapping[str, ReasonInfo]] = {
+        "AccessDenied": ReasonInfo(doc="The function's role was refused a permission."),
+        "FunctionTimeouts": ReasonInfo(doc="Invocations ran into the function's timeout.", root_cause=True),
+        "FunctionOutOfMemory": ReasonInfo(doc="Invocations ran out of memory.", root_cause=True),
+        "FunctionErrors": ReasonInfo(doc="The function's code raised errors that are no denials.", root_cause=True),
+        "MailRefused": ReasonInfo(doc="SES refused to send.", root_cause=True),
+    }
+
+    def observe(self, inputs: ErrorInputs, reader: Reader) -> ErrorFacts:
+        """Read the log since the incident began."""
+        return read_errors(inputs, reader, reader.since, reader.now)
+
+    def output(self, facts: ErrorFacts) -> ErrorOutput:
+        """Return the counts."""
+        return ErrorOutput(
+            denials=facts.denials[:6],
+            timeouts=facts.timeouts,
+            out_of_memory=facts.out_of_memory,
+            errors=dict(list(facts.errors.items())[:5]),
+            total=facts.lines,
+        )
+
+    def findings(self, inputs: ErrorInputs, facts: ErrorFacts) -> Sequence[Found] | Unclear:
+        """Say what the log proves; no log group yet proves nothing."""
+        if facts.log_group_missing:
+            group = inputs.log_group or f"/aws/lambda/{inputs.name}"
+            return Unclear(reason="LogGroupMissing", message=f"there is no log group {group} (yet)")
+        found = [
+            Found(
+                reason="AccessDenied",
+                message=f"{d.count} × {d.action} denied on {d.resource}" + (" by an explicit deny" * d.explicit),
+                subject=d.resource,
+                at=facts.first_at,
+            )
+            for d in facts.denials
+        ]
+        if facts.timeouts:
+            message = f"{facts.timeouts} invocations of {inputs.label} timed out"
+            found.append(Found(reason="FunctionTimeouts", message=message, subject=inputs.label, at=facts.first_at))
+        if facts.out_of_memory:
+            message = f"{facts.out_of_memory} invocations of {inputs.label} ran out of memory"
+            found.append(Found(reason="FunctionOutOfMemory", message=message, subject=inputs.label))
+        if facts.refused:
+            kinds = ", ".join(f"{n} × {code}" for code, n in facts.refused.items())
+            found.append(Found(reason="MailRefused", message=f"SES refused to send: {kinds}", subject=inputs.label))
+        if facts.errors:
+            kinds = ", ".join(f"{n} × {kind}" for kind, n in facts.errors.items())
+            message = f"the code of {inputs.label} fails: {kinds}"
+            found.append(Found(reason="FunctionErrors", message=message, subject=inputs.label, at=facts.first_at))
+        return found
+
+
+# --- lambda.invocations -----------------------------------------------------------------------------------------------
+
+
+class InvocationInputs(FunctionInputs):
+    """How long to look back, and how much failing is too much."""
+
+    window: Duration = timedelta(minutes=5)
+    min_requests: int = Field(3, ge=1)
+    max_failure_rate: float = Field(0.05, ge=0, le=1)
+
+
+class InvocationFacts(Facts):
+    """Traffic over the window."""
+
+    traffic: Traffic
+    seconds: float
+
+
+class InvocationOutput(Output):
+    """What users felt."""
+
+    requests: float
+    failed: float
+    errors: float
+    throttles: float
+    failure_rate: float
+
+
+@register
+class Invocations(CheckAction[InvocationInputs, InvocationFacts]):
+    """What users feel: how many requests fail or are throttled."""
+
+    name = "lambda.invocations"
+    title = "Failing and throttled requests"
+    inputs_model = InvocationInputs
+    facts_model = InvocationFacts
+    reads = ("cloudwatch:GetMetricData",)
+    reasons: ClassVar[Mapping[str, ReasonInfo]] = {
+        "UsersFailing": ReasonInfo(doc="Too many requests fail or are throttled."),
+        "Throttled": ReasonInfo(doc="Requests are refused for lack of concurrency."),
+    }
+
+    def observe(self, inputs: InvocationInputs, reader: Reader) -> InvocationFacts:
+        """Read the metrics of the window, no further back than the last fix."""
+        start = max(reader.since, reader.now - reader.scaled(inputs.window))
+        traffic = measure(reader, inputs.function_name, inputs.alias, start, reader.now, inputs.where)
+        return InvocationFacts(traffic=traffic, seconds=(reader.now - start).total_seconds())
+
+    def output(self, facts: InvocationFacts) -> InvocationOutput:
+        """Return counts and the failure rate."""
+        t = facts.traffic
+        return InvocationOutput(
+            requests=t.total,
+            failed=t.failed,
+            errors=t.errors,
+            throttles=t.throttles,
+            failure_rate=round(t.failed / t.total, 4) if t.total else 0.0,
+        )
+
+    def findings(self, inputs: InvocationInputs, facts: InvocationFacts) -> Sequence[Found] | Unclear:
+        """Compare with the rate that is too much; too few requests prove nothing."""
+        t = facts.traffic
+        found = []
+        if t.throttles:
+            message = f"{t.throttles:g} of {t.total:g} requests to {inputs.label} were throttled"
+            found.append(Found(reason="Throttled", message=message, subject=inputs.label))
+        if t.total < inputs.min_requests:
+            message = (
+                f"{t.total:g} requests in {facts.seconds:.0f} s: too few to tell, {inputs.min_requests} are needed"
+            )
+            return Unclear(reason="TooFewSamples", message=message, found=tuple(found))
+        if t.failed / t.total > inputs.max_failure_rate:
+            message = f"{t.failed:g} of {t.total:g} requests to {inputs.label} failed ({100 * t.failed / t.total:.0f}%)"
+            found.append(Found(reason="UsersFailing", message=message, subject=inputs.label))
+        return found
+
+
+# --- lambda.throttles -------------------------------------------------------------------------------------------------
+
+
+class ThrottleFacts(Facts):
+    """Throttles over the incident, and the reserve they ran into."""
+
+    throttles: float
+    reserved: int | None
+
+
+class ThrottleOutput(Output):
+    """The same."""
+
+    throttles: float
+    reserved_concurrency: int | None = None
+
+
+@register
+class Throttles(CheckAction[FunctionInputs, ThrottleFacts]):
+    """Is the function's own reserved concurrency what refuses requests?"""
+
+    name = "lambda.throttles"
+    title = "Throttles and reserved concurrency"
+    inputs_model = FunctionInputs
+    facts_model = ThrottleFacts
+    reads = ("cloudwatch:GetMetricData", "lambda:GetFunctionConcurrency")
+    reasons: ClassVar[Mapping[str, ReasonInfo]] = {
+        "ReservedConcurrencyTooLow": ReasonInfo(
+            doc="Requests are throttled while the function has a reserve of its own.", root_cause=True
+        ),
+        "AccountConcurrencyExhausted": ReasonInfo(
+            doc="Requests are throttled though the function has no reserve: the account's limit.", root_cause=True
+        ),
+    }
+
+    def observe(self, inputs: FunctionInputs, reader: Reader) -> ThrottleFacts:
+        """Read throttles since the incident, of the function as a whole: a reserve is the function's."""
+        traffic = measure(reader, inputs.function_name, None, reader.since, reader.now, inputs.where)
+        concurrency = reader.aws(
+            "lambda", "get_function_concurrency", {"FunctionName": inputs.function_name}, region=inputs.where
+        )
+        return ThrottleFacts(throttles=traffic.throttles, reserved=concurrency.get("ReservedConcurrentExecutions"))
+
+    def output(self, facts: ThrottleFacts) -> ThrottleOutput:
+        """Return throttles and reserve."""
+        return ThrottleOutput(throttles=facts.throttles, reserved_concurrency=facts.reserved)
+
+    def findings(self, inputs: FunctionInputs, facts: ThrottleFacts) -> Sequence[Found] | Unclear:
+        """Say whose limit it is."""
+        if not facts.throttles:
+            return []
+        if facts.reserved is None:
+            message = f"{inputs.name} is throttled without a reserve of its own: the account's concurrency is used up"
+            return [Found(reason="AccountConcurrencyExhausted", message=message, subject=inputs.name)]
+        message = f"{facts.throttles:g} requests were throttled by the reserved concurrency of {facts.reserved}"
+        return [Found(reason="ReservedConcurrencyTooLow", message=message, subject=inputs.name)]
+
+
+# --- what fixes share -------------------------------------------------------------------------------------------------
+
+
+class EffectFacts(Facts):
+    """What requests met since a fix."""
+
+    traffic: Traffic
+    timeouts: int = 0
+    out_of_memory: int = 0
+    waited: bool = False
+
+
+def measure_effect(inputs: FunctionInputs, reader: Reader) -> EffectFacts:
+    """Read traffic and log since the last call. Errors: ReadError."""
+    traffic = measure(reader, inputs.function_name, inputs.alias, reader.since, reader.now, inputs.where)
+    log = read_errors(
+        ErrorInputs(function_name=inputs.function_name, alias=inputs.alias, region=inputs.where),
+        reader,
+        reader.since,
+        reader.now,
+    )
+    return EffectFacts(traffic=traffic, timeouts=log.timeouts, out_of_memory=log.out_of_memory)
+
+
+def revision_of(inputs: FunctionInputs, *, alias: bool) -> Volatile:
+    """Return the guard of a call: the RevisionId, read just before."""
+    arguments = {"FunctionName": inputs.function_name}
+    if alias:
+        read = Read(service="lambda", operation="get_alias", arguments={**arguments, "Name": inputs.alias})
+    else:
+        read = Read(service="lambda", operation="get_function_configuration", arguments=arguments)
+    return Volatile(argument="RevisionId", read=read, path="RevisionId")
+
+
+def move_alias(inputs: FunctionInputs, arn: str, version: Any, *, summary: str) -> Call:
+    """Return the call that points the alias at one version and nothing else."""
+    return Call(
+        service="lambda",
+        operation="update_alias",
+        arguments={
+            "FunctionName": inputs.function_name,
+            "Name": inputs.alias,
+            "FunctionVersion": version,
+            "RoutingConfig": {"AdditionalVersionWeights": {}},
+        },
+        permissions=("lambda:UpdateAlias",),
+        resources=(arn,),
+        repeat=Repeat.GUARDED,
+        timeout=FUNCTION_TIMEOUT,
+        volatile=(revision_of(inputs, alias=True),),
+        summary=summary,
+    )
+
+
+# --- lambda.rollback-alias --------------------------------------------------------------------------------------------
+
+
+class RollbackInputs(FunctionInputs):
+    """How many clean invocations prove it."""
+
+    min_invocations: int = Field(20, ge=1)
+
+
+class RollbackFacts(Facts):
+    """What the alias points to, and what it could."""
+
+    arn: str = ""
+    current: str | None = None
+    weighted: bool = False
+    versions: tuple[int, ...] = ()
+
+
+@register
+class RollbackAlias(FixAction[RollbackInputs, RollbackFacts]):
+    """Point the alias back at the version before."""
+
+    name = "lambda.rollback-alias"
+    title = "Roll the alias back"
+    inputs_model = RollbackInputs
+    facts_model = RollbackFacts
+    reads = ("lambda:GetAlias", "lambda:ListVersionsByFunction", "lambda:GetFunctionConfiguration")
+    writes = ("lambda:UpdateAlias",)
+    reasons: ClassVar[Mapping[str, ReasonInfo]] = {
+        "NoAlias": ReasonInfo(doc="The function is not served by an alias."),
+        "NoOlderVersion": ReasonInfo(doc="There is no version below the current one."),
+    }
+
+    def observe(self, inputs: RollbackInputs, reader: Reader) -> RollbackFacts:
+        """Read alias and versions."""
+        if not inputs.alias:
+            return RollbackFacts()
+        function = read_function(inputs, reader)
+        listed = reader.aws(
+            "lambda", "list_versions_by_function", {"FunctionName": inputs.function_name}, region=inputs.where
+        )
+        versions = sorted(int(v["Version"]) for v in listed if v["Version"].isdigit())
+        return RollbackFacts(
+            arn=function.arn,
+            current=function.alias_version,
+            weighted=function.alias_weights,
+            versions=tuple(versions[-50:]),
+        )
+
+    def plan(self, inputs: RollbackInputs, facts: RollbackFacts) -> PlanDraft | NotApplicable:
+        """Choose the highest numeric version below the current one."""
+        if not inputs.alias or facts.current is None:
+            return NotApplicable(reason="NoAlias", message=f"{inputs.name} is not served by an alias")
+        below = [v for v in facts.versions if facts.current.isdigit() and v < int(facts.current)]
+        if not below:
+            message = f"there is no version below {facts.current} to go back to"
+            return NotApplicable(reason="NoOlderVersion", message=message)
+        target = str(max(below))
+        undo = move_alias(inputs, facts.arn, facts.current, summary=f"point {inputs.label} at {facts.current} again")
+        return PlanDraft(
+            title=f"roll {inputs.label} back from version {facts.current} to {target}",
+            calls=(move_alias(inputs, facts.arn, target, summary=f"point {inputs.label} at version {target}"),),
+            touches=(facts.arn,),
+            risk=Risk.DISRUPTIVE,
+            region=inputs.where,
+            verify=Verify(
+                signal=f"{inputs.min_invocations} invocations of {inputs.label} without an error",
+                wait=timedelta(minutes=1),
+                every=timedelta(seconds=30),
+                deadline=timedelta(minutes=15),
+            ),
+            diff=(DiffLine(what=f"alias {inputs.label}", before=facts.current, after=target),),
+            undo=Undo(calls=(undo,), safe_when=f"the alias still points at {target}"),
+            revert_if_worse=False,
+        )
+
+    def applied(self, call: Call, inputs: RollbackInputs, facts: RollbackFacts) -> bool | None:
+        """Tell whether the alias points where the call would point it."""
+        return facts.current == call.arguments["FunctionVersion"] and not facts.weighted
+
+    def measure(self, inputs: RollbackInputs, reader: Reader) -> EffectFacts:
+        """Read traffic since the call."""
+        return measure_effect(inputs, reader)
+
+    def judge(self, inputs: RollbackInputs, before: RollbackFacts, after: EffectFacts) -> Judgement:
+        """Clean invocations help; errors that go on do not."""
+        return judge_errors(inputs.label, after, inputs.min_invocations)
+
+
+def judge_errors(label: str, after: EffectFacts, wanted: int) -> Judgement:
+    """Judge by errors since the call: none in enough invocations is Helped."""
+    traffic = after.traffic
+    made = traffic.invocations or 0
+    if traffic.errors:
+        return Judgement(
+            outcome=None, measured=True, message=f"{traffic.errors:g} of {made:g} invocations of {label} still fail"
+        )
+    if made < wanted:
+        return Judgement(
+            outcome=None,
+            measured=made > 0,
+            message=f"{made:g} of {wanted} invocations of {label} seen, all well",
+            waiting_for=f"traffic on {label}",
+        )
+    return Judgement(outcome="Helped", measured=True, message=f"{made:g} invocations of {label} without an error")
+
+
+# --- lambda.set-configuration -----------------------------------------------------------------------------------------
+
+
+class SetConfigurationInputs(FunctionInputs):
+    """Which setting to raise, and up to what; a missing maximum means it is not raised at all. Source: decision 22."""
+
+    setting: str = Field(pattern="^(timeout|memory|concurrency)$")
+    maximum_timeout: int | None = Field(None, ge=1, le=900)
+    maximum_memory: int | None = Field(None, ge=128, le=10240)
+    maximum_concurrency: int | None = Field(None, ge=1)
+    min_invocations: int = Field(20, ge=1)
+
+    @property
+    def maximum(self) -> int | None:
+        """The maximum of the setting that is meant."""
+        return {
+            "timeout": self.maximum_timeout,
+            "memory": self.maximum_memory,
+            "concurrency": self.maximum_concurrency,
+        }[self.setting]
+
+
+class SettingFacts(Facts):
+    """The function as it is."""
+
+    function: Function
+
+
+_ARGUMENT = {"timeout": "Timeout", "memory": "MemorySize"}
+_UNIT = {"timeout": " s", "memory": " MB", "concurrency": ""}
+
+
+@register
+class SetConfiguration(FixAction[SetConfigurationInputs, SettingFacts]):
+    """Raise timeout, memory or reserved concurrency: twice the current, at most the given maximum."""
+
+    name = "lambda.set-configuration"
+    title = "Raise a limit of the function"
+    inputs_model = SetConfigurationInputs
+    facts_model = SettingFacts
+    reads = ("lambda:GetFunctionConfiguration", "lambda:GetFunctionConcurrency", "lambda:GetAlias")
+    writes = (
+        "lambda:UpdateFunctionConfiguration",
+        "lambda:PublishVersion",
+        "lambda:UpdateAlias",
+        "lambda:PutFunctionConcurrency",
+        "lambda:DeleteFunctionConcurrency",
+    )
+    reasons: ClassVar[Mapping[str, ReasonInfo]] = {
+        "NoMaximum": ReasonInfo(doc="The run gives no maximum for this setting."),
+        "AtMaximum": ReasonInfo(doc="The setting is at its maximum already."),
+        "UnreleasedCode": ReasonInfo(doc="$LATEST has code that is not live; publishing would release it."),
+        "NoReserve": ReasonInfo(doc="The function has no reserved concurrency to raise."),
+    }
+
+    def observe(self, inputs: SetConfigurationInputs, reader: Reader) -> SettingFacts:
+        """Read the function and what serves."""
+        return SettingFacts(function=read_function(inputs, reader))
+
+    def plan(self, inputs: SetConfigurationInputs, facts: SettingFacts) -> PlanDraft | NotApplicable:
+        """Plan one call for `$LATEST` and concurrency, three for an alias."""
+        function, setting, maximum = facts.function, inputs.setting, inputs.maximum
+        if maximum is None:
+            message = f"the run gives no maximum{setting.capitalize()}: set the parameter to let it be raised"
+            return NotApplicable(reason="NoMaximum", message=message)
+        if setting == "concurrency":
+            return self._plan_concurrency(inputs, function, maximum)
+        current = function.live_timeout if setting == "timeout" else function.live_memory
+        wanted = min(maximum, 2 * current)
+        if wanted <= current:
+            message = f"the {setting} of {inputs.label} is {current}{_UNIT[setting]}, its maximum"
+            return NotApplicable(reason="AtMaximum", message=message)
+        if inputs.alias and function.code != function.live_code:
+            message = "$LATEST has code that is not live: publishing it would release that code"
+            return NotApplicable(reason="UnreleasedCode", message=message)
+        former = function.timeout if setting == "timeout" else function.memory
+        calls = [self._configure(inputs, function, wanted)]
+        undo = [self._configure(inputs, function, former)]
+        if inputs.alias:
+            calls.append(self._publish(inputs, function))
+            published = {"fromResult": {"call": 1, "path": "Version"}}
+            summary = f"point {inputs.label} at the new version"
+            calls.append(move_alias(inputs, function.arn, published, summary=summary))
+            back = f"point {inputs.label} at version {function.alias_version} again"
+            undo.insert(0, move_alias(inputs, function.arn, function.alias_version, summary=back))
+        signal = "timeouts" if setting == "timeout" else "runs out of memory"
+        return self._draft(
+            inputs,
+            function,
+            tuple(calls),
+            tuple(undo),
+            before=current,
+            after=wanted,
+            signal=f"{inputs.min_invocations} invocations of {inputs.label} without {signal}",
+        )
+
+    def _plan_concurrency(
+        self, inputs: SetConfigurationInputs, function: Function, maximum: int
+    ) -> PlanDraft | NotApplicable:
+        if function.reserved is None:
+            return NotApplicable(reason="NoReserve", message=f"{inputs.name} has no reserved concurrency to raise")
+        wanted = min(maximum, max(1, 2 * function.reserved))
+        if wanted <= function.reserved:
+            message = f"the reserved concurrency of {inputs.name} is {function.reserved}, its maximum"
+            return NotApplicable(reason="AtMaximum", message=message)
+        return self._draft(
+            inputs,
+            function,
+            (self._reserve(inputs, function, wanted),),
+            (self._reserve(inputs, function, function.reserved),),
+            before=function.reserved,
+            after=wanted,
+            signal=f"{inputs.min_invocations} requests to {inputs.label} without a throttle",
+        )
+
+    def _draft(
+        self,
+        inputs: SetConfigurationInputs,
+        function: Function,
+        calls: tuple[Call, ...],
+        undo: tuple[Call, ...],
+        *,
+        before: int,
+        after: int,
+        signal: str,
+    ) -> PlanDraft:
+        unit = _UNIT[inputs.setting]
+        return PlanDraft(
+            title=f"raise the {inputs.setting} of {inputs.label} from {before}{unit} to {after}{unit}",
+            calls=calls,
+            touches=(function.arn,),
+            risk=Risk.DISRUPTIVE,
+            hazards=(Hazard.COST,),
+            region=inputs.where,
+            verify=Verify(
+                signal=signal,
+                wait=timedelta(minutes=1),
+                every=timedelta(seconds=30),
+                deadline=timedelta(minutes=15),
+            ),
+            diff=(
+                DiffLine(what=f"{inputs.setting} of {inputs.label}", before=f"{before}{unit}", after=f"{after}{unit}"),
+            ),
+            undo=Undo(calls=undo, safe_when=f"the {inputs.setting} is still {after}{unit}"),
+        )
+
+    def _configure(self, inputs: SetConfigurationInputs, function: Function, value: int) -> Call:
+        return Call(
+            service="lambda",
+            operation="update_function_configuration",
+            arguments={"FunctionName": inputs.function_name, _ARGUMENT[inputs.setting]: value},
+            permissions=("lambda:UpdateFunctionConfiguration",),
+            resources=(function.arn,),
+            repeat=Repeat.GUARDED,
+            timeout=FUNCTION_TIMEOUT,
+            volatile=(revision_of(inputs, alias=False),),
+            summary=f"set the {inputs.setting} of {inputs.name} to {value}{_UNIT[inputs.setting]}",
+        )
+
+    def _publish(self, inputs: SetConfigurationInputs, function: Function) -> Call:
+        return Call(
+            service="lambda",
+            operation="publish_version",
+            arguments={"FunctionName": inputs.function_name, "CodeSha256": function.code},
+            permissions=("lambda:PublishVersion",),
+            resources=(function.arn,),
+            repeat=Repeat.GUARDED,
+            timeout=FUNCTION_TIMEOUT,
+            volatile=(revision_of(inputs, alias=False),),
+            keep=("Version",),
+            summary=f"publish a version of {inputs.name} with the same code",
+        )
+
+    def _reserve(self, inputs: SetConfigurationInputs, function: Function, value: int) -> Call:
+        return Call(
+            service="lambda",
+            operation="put_function_concurrency",
+            arguments={"FunctionName": inputs.function_name, "ReservedConcurrentExecutions": value},
+            permissions=("lambda:PutFunctionConcurrency",),
+            resources=(function.arn,),
+            repeat=Repeat.ABSOLUTE,
+            timeout=FUNCTION_TIMEOUT,
+            summary=f"reserve a concurrency of {value} for {inputs.name}",
+        )
+
+    def applied(self, call: Call, inputs: SetConfigurationInputs, facts: SettingFacts) -> bool | None:
+        """Tell by the setting, or by what serves; a published version can't be told: publishing again is harmless."""
+        function = facts.function
+        if call.operation == "put_function_concurrency":
+            return bool(function.reserved == call.arguments["ReservedConcurrentExecutions"])
+        if call.operation == "update_function_configuration":
+            value = function.timeout if inputs.setting == "timeout" else function.memory
+            return bool(value == call.arguments[_ARGUMENT[inputs.setting]])
+        if call.operation == "update_alias" and isinstance(call.arguments["FunctionVersion"], str):
+            return function.alias_version == call.arguments["FunctionVersion"]
+        if call.operation == "update_alias":
+            live = function.live_timeout if inputs.setting == "timeout" else function.live_memory
+            return live == (function.timeout if inputs.setting == "timeout" else function.memory)
+        return None
+
+    def measure(self, inputs: SetConfigurationInputs, reader: Reader) -> EffectFacts:
+        """Read traffic and log since the last call."""
+        return measure_effect(inputs, reader)
+
+    def judge(self, inputs: SetConfigurationInputs, before: SettingFacts, after: EffectFacts) -> Judgement:
+        """The setting's own signal: timeouts, memory, or throttles."""
+        traffic = after.traffic
+        seen, what = {
+            "timeout": (after.timeouts, "timeouts"),
+            "memory": (after.out_of_memory, "runs out of memory"),
+            "concurrency": (traffic.throttles, "throttles"),
+        }[inputs.setting]
+        if seen:
+            return Judgement(outcome=None, measured=True, message=f"still {seen:g} {what} on {inputs.label}")
+        made = traffic.invocations or 0
+        if made < inputs.min_invocations:
+            return Judgement(
+                outcome=None,
+                measured=made > 0,
+                message=f"{made:g} of {inputs.min_invocations} invocations of {inputs.label} seen, no {what}",
+                waiting_for=f"traffic on {inputs.label}",
+            )
+        return Judgement(outcome="Helped", measured=True, message=f"{made:g} invocations of {inputs.label}, no {what}")

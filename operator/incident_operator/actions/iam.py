@@ -1,0 +1,688 @@
+"""IAM: what a role was denied and why; give back what was taken, exactly, and only where nobody meant to take it.
+
+The verdict on identity policies is AWS's own simulation; resource policies are read and judged here, which is at best
+"likely": a real invocation decides. Source: facts on AWS (section 4, rows 1, 5, 6, 7), decisions 14, 20, 24.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from ..api.meta import Risk, parse_instant
+from ..api.plan import Call, DiffLine, Hazard, Repeat, Undo, Verify
+from ..core.draft import GrantedAccess, Judgement, NotApplicable, PlanDraft, Removal
+from ..core.planning import is_protected
+from .awslambda import Denial, ErrorInputs, read_errors
+from .base import ActionModel, CheckAction, Facts, FixAction, Found, Inputs, Output, ReasonInfo, Unclear, register
+from .policies import Pair, added, allows, document_of, resource_policy
+from .ports import NotFound, Reader
+from .traffic import Traffic, measure
+
+#: Until then CloudTrail may not show a change. Source: decision 24.
+TRAIL_DELAY = timedelta(minutes=15)
+#: How far back a change can be what broke it.
+TRAIL_WINDOW = timedelta(days=7)
+CALL_TIMEOUT = timedelta(seconds=10)
+
+
+class RequiredAccess(ActionModel):
+    """Access that the function is known to need: declared by the run, not guessed."""
+
+    actions: tuple[str, ...] = Field(min_length=1, max_length=32)
+    resources: tuple[str, ...] = Field(min_length=1, max_length=32)
+
+
+class AccessInputs(Inputs):
+    """A role, and what it was denied or needs."""
+
+    role_arn: str = Field(pattern=r"^(arn:aws[a-z-]*:iam::[0-9]{12}:role/.+)?$")
+    denials: tuple[Denial, ...] = ()
+    required_access: tuple[RequiredAccess, ...] = ()
+    region: str | None = None
+
+    @property
+    def role_name(self) -> str:
+        """The role's name: the last segment, since a role may have a path."""
+        return self.role_arn.rsplit("/", 1)[-1]
+
+    def pairs(self) -> tuple[Pair, ...]:
+        """Return what was denied, then what is declared; each once."""
+        found = [Pair(action=d.action, resource=d.resource) for d in self.denials]
+        found += [Pair(action=a, resource=r) for n in self.required_access for a in n.actions for r in n.resources]
+        return tuple(dict.fromkeys(found))[:24]
+
+
+class Access(ActionModel):
+    """One pair, as every policy that has a say sees it."""
+
+    action: str
+    resource: str
+    identity: Literal["allowed", "implicitDeny", "explicitDeny"]
+    boundary_denies: bool = False
+    #: What the bucket's, table's or key's own policy says; None where there is none to ask.
+    resource_policy: Literal["Allows", "Denies", "Silent"] | None = None
+    denied_in_log: bool = False
+    #: The policy whose explicit Deny it is.
+    denied_by: str = ""
+
+    @property
+    def explicit(self) -> bool:
+        """Somebody says no in so many words."""
+        return self.identity == "explicitDeny" or self.resource_policy == "Denies"
+
+    @property
+    def missing(self) -> bool:
+        """Nobody says no, nobody says yes."""
+        return self.identity == "implicitDeny" and not self.explicit and self.resource_policy != "Allows"
+
+    @property
+    def pair(self) -> Pair:
+        """Action and resource."""
+        return Pair(action=self.action, resource=self.resource)
+
+
+class Change(ActionModel):
+    """A change that explains the present: its result is what stands now."""
+
+    event: str
+    subject: str
+    actor: str
+    at: datetime | None = None
+
+
+class FormerVersion(ActionModel):
+    """A customer-managed policy of the role whose former version allows what is missing."""
+
+    policy_arn: str
+    current: str
+    former: str
+    #: What going back would give, as the former version writes it.
+    gives: tuple[tuple[str, str], ...] = ()
+
+
+class AccessFacts(Facts):
+    """The role's access, and who changed it."""
+
+    access: tuple[Access, ...] = ()
+    changes: tuple[Change, ...] = ()
+    former: FormerVersion | None = None
+    protected: tuple[str, ...] = ()
+    own_policy: Any = None
+    looked_at: datetime
+
+    @property
+    def missing(self) -> tuple[Access, ...]:
+        """What can be given back."""
+        return tuple(a for a in self.access if a.missing)
+
+
+def read_access(inputs: AccessInputs, reader: Reader) -> AccessFacts:
+    """Read all that decides on the pairs. Errors: ReadError."""
+    pairs = inputs.pairs()
+    if not inputs.role_arn or not pairs:
+        return AccessFacts(looked_at=reader.now)
+    denied = {Pair(action=d.action, resource=d.resource) for d in inputs.denials}
+    simulated = _simulate(inputs.role_arn, pairs, reader)
+    policies = _Policies(inputs, reader)
+    access = []
+    for pair in pairs:
+        verdict = simulated.get(pair, {})
+        own = policies.resource_policy(pair.resource)
+        said = resource_policy(own, inputs.role_arn, pair) if own is not None else None
+        access.append(
+            Access(
+                action=pair.action,
+                resource=pair.resource,
+                identity=verdict.get("decision", "implicitDeny"),
+                boundary_denies=verdict.get("allowedByBoundary") is False,
+                resource_policy=said,
+                denied_in_log=pair in denied,
+                denied_by=_subject_of(pair.resource)
+                if said == "Denies"
+                else ", ".join(verdict.get("policies", ()) if verdict.get("decision") == "explicitDeny" else ()),
+            )
+        )
+    suspects = [a for a in access if a.missing or a.explicit]
+    missing = [a.pair for a in access if a.missing]
+    former = policies.former_version(missing) if missing else None
+    return AccessFacts(
+        access=tuple(access),
+        changes=tuple(_changes(inputs, reader, policies, suspects)) if suspects else (),
+        former=former,
+        protected=reader.protected_actors,
+        own_policy=policies.own(_own_name(missing, inputs)) if missing and former is None else None,
+        looked_at=reader.now,
+    )
+
+
+def _simulate(role_arn: str, pairs: Sequence[Pair], reader: Reader) -> dict[Pair, Mapping[str, Any]]:
+    """Ask AWS for its verdict, all actions on one resource at a time."""
+    by_resource: dict[str, list[str]] = {}
+    for pair in pairs:
+        by_resource.setdefault(pair.resource, []).append(pair.action)
+    found: dict[Pair, Mapping[str, Any]] = {}
+    for resource, actions in by_resource.items():
+        arguments: dict[str, Any] = {"PolicySourceArn": role_arn, "ActionNames": sorted(actions)}
+        if resource != "*":
+            arguments["ResourceArns"] = [resource]
+        for result in reader.aws("iam", "simulate_principal_policy", arguments):
+            found[Pair(action=result["action"], resource=resource)] = result
+    return found
+
+
+def _subject_of(resource: str) -> str:
+    """Return the ARN whose own policy decides on a resource: the bucket of an object, the table of an index."""
+    parts = resource.split(":", 5)
+    if len(parts) == 6 and parts[2] == "s3":
+        return f"{':'.join(parts[:5])}:{parts[5].split('/', 1)[0]}"
+    if len(parts) == 6 and parts[2] == "dynamodb":
+        return f"{':'.join(parts[:5])}:{'/'.join(parts[5].split('/')[:2])}"
+    return resource
+
+
+class _Policies:
+    """The policies that have a say, each read once."""
+
+    def __init__(self, inputs: AccessInputs, reader: Reader) -> None:
+        self._inputs, self._reader = inputs, reader
+        self._attached: list[Mapping[str, Any]] | None = None
+
+    def resource_policy(self, resource: str) -> Any:
+        """Return a resource's own policy: `{}` where it has none, None for kinds that have no such policy."""
+        subject = _subject_of(resource)
+        parts = subject.split(":", 5)
+        if len(parts) < 6 or "*" in subject:
+            return None
+        region = parts[3] or None
+        try:
+            if parts[2] == "s3":
+                return self._reader.aws("s3", "get_bucket_policy", {"Bucket": parts[5]}, region=self._inputs.region)
+            if parts[2] == "dynamodb":
+                return self._reader.aws("dynamodb", "get_resource_policy", {"ResourceArn": subject}, region=region)
+            if parts[2] == "kms":
+                arguments = {"KeyId": subject, "PolicyName": "default"}
+                return self._reader.aws("kms", "get_key_policy", arguments, region=region)
+        except NotFound:
+            return {}
+        return None
+
+    @property
+    def attached(self) -> list[Mapping[str, Any]]:
+        """The customer-managed policies of the role: name, ARN, default version, number of attachments."""
+        if self._attached is None:
+            listed = self._reader.aws("iam", "list_attached_role_policies", {"RoleName": self._inputs.role_name})
+            own = [p for p in listed if ":iam::aws:policy/" not in p["arn"]]
+            self._attached = [self._reader.aws("iam", "get_policy", {"PolicyArn": p["arn"]}) for p in own]
+        return self._attached
+
+    def former_version(self, missing: Sequence[Pair]) -> FormerVersion | None:
+        """Return the newest former version, of one policy of this role alone, that allows all that is missing."""
+        for policy in self.attached:
+            if policy.get("AttachmentCount", 1) > 1:
+                continue
+            arn, current = policy["Arn"], policy["DefaultVersionId"]
+            versions = self._reader.aws("iam", "list_policy_versions", {"PolicyArn": arn})
+            older = [v["VersionId"] for v in versions if _number(v["VersionId"]) < _number(current)]
+            for former in sorted(older, key=_number, reverse=True)[:4]:
+                document = self.version(arn, former)
+                if all(allows(document, pair) for pair in missing):
+                    gives = added(self.version(arn, current), document)
+                    return FormerVersion(
+                        policy_arn=arn,
+                        current=current,
+                        former=former,
+                        gives=tuple((p.action, p.resource) for p in gives),
+                    )
+        return None
+
+    def own(self, name: str) -> Any:
+        """Return our own inline policy as it stands; None where there is none."""
+        try:
+            arguments = {"RoleName": self._inputs.role_name, "PolicyName": name}
+            return self._reader.aws("iam", "get_role_policy", arguments)
+        except NotFound:
+            return None
+
+    def version(self, arn: str, version: str) -> Any:
+        """Return one version's document."""
+        return self._reader.aws("iam", "get_policy_version", {"PolicyArn": arn, "VersionId": version})
+
+
+def _number(version: str) -> int:
+    return int(version.removeprefix("v")) if version.removeprefix("v").isdigit() else 0
+
+
+def _changes(inputs: AccessInputs, reader: Reader, policies: _Policies, suspects: Sequence[Access]) -> list[Change]:
+    """Return the changes whose result is what stands now, newest first: they, not older ones, explain the present."""
+    found: list[Change] = []
+    missing = [a.pair for a in suspects if a.missing]
+    for policy in policies.attached:
+        event = _explains_policy(_events(reader, policy["Arn"]), policy)
+        if event is not None and _took_away(policies, reader, policy, missing):
+            found.append(_change(event, policy["Arn"]))
+    for event in _events(reader, inputs.role_name):
+        if event["name"] in ("DeleteRolePolicy", "DetachRolePolicy", "PutRolePolicy", "PutRolePermissionsBoundary"):
+            found.append(_change(event, inputs.role_arn))
+            break
+    for subject in dict.fromkeys(_subject_of(a.resource) for a in suspects):
+        document = policies.resource_policy(subject)
+        if document is None:
+            continue
+        name = subject.rsplit(":", 1)[-1] if ":s3:" in subject else subject
+        region = subject.split(":")[3] or inputs.region
+        event = _explains_resource(_events(reader, name, region), document)
+        if event is not None:
+            found.append(_change(event, subject))
+    return found[:6]
+
+
+def _events(reader: Reader, resource: str, region: str | None = None) -> list[Mapping[str, Any]]:
+    """Return the successful changes of a resource that CloudTrail shows, newest first."""
+    arguments = {
+        "LookupAttributes": [{"AttributeKey": "ResourceName", "AttributeValue": resource}],
+        "StartTime": (reader.now - reader.scaled(TRAIL_WINDOW)).replace(microsecond=0).isoformat(),
+    }
+    events = reader.aws("cloudtrail", "lookup_events", arguments, region=region)
+    changes = [e for e in events if not e["readOnly"] and not e["error"]]
+    return sorted(changes, key=lambda e: str(e["at"]), reverse=True)
+
+
+def _explains_policy(events: Sequence[Mapping[str, Any]], policy: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the event that made the present version the default one."""
+    current = policy["DefaultVersionId"]
+    for event in events:
+        made = event["name"] == "CreatePolicyVersion" and event["version"] == current
+        chosen = event["name"] == "SetDefaultPolicyVersion" and event["parameters"].get("versionId") == current
+        if chosen or (made and event["parameters"].get("setAsDefault") in (True, "true")):
+            return event
+    return None
+
+
+def _took_away(policies: _Policies, reader: Reader, policy: Mapping[str, Any], missing: Sequence[Pair]) -> bool:
+    """Tell whether some other version of the policy allows what is missing: then the present one took it away."""
+    arn, current = policy["Arn"], policy["DefaultVersionId"]
+    for version in reader.aws("iam", "list_policy_versions", {"PolicyArn": arn}):
+        if version["VersionId"] != current:
+            document = policies.version(arn, version["VersionId"])
+            if any(allows(document, pair) for pair in missing):
+                return True
+    return False
+
+
+def _explains_resource(events: Sequence[Mapping[str, Any]], document: Any) -> Mapping[str, Any] | None:
+    """Return the newest event if its result is the present policy; a deletion explains there being none."""
+    for event in events:
+        if event["name"] in ("PutBucketPolicy", "PutResourcePolicy", "PutKeyPolicy"):
+            written = event["parameters"].get("bucketPolicy") or event["parameters"].get("policy")
+            written = json.loads(written) if isinstance(written, str) else written
+            return event if written == document else None
+        if event["name"] in ("DeleteBucketPolicy", "DeleteResourcePolicy"):
+            return event if not document else None
+    return None
+
+
+def _change(event: Mapping[str, Any], subject: str) -> Change:
+    at = event["at"]
+    return Change(
+        event=event["name"],
+        subject=subject,
+        actor=event["actor"] or "unknown",
+        at=parse_instant(at) if isinstance(at, str) else at,
+    )
+
+
+def explaining(facts: AccessFacts, access: Access) -> Change | None:
+    """Return the change that explains one pair: of the resource's own policy if it denies, else the newest fitting."""
+    subject = _subject_of(access.resource)
+    on_resource = next((c for c in facts.changes if c.subject == subject), None)
+    on_role = next((c for c in facts.changes if c.subject != subject and ":iam:" in c.subject), None)
+    if access.resource_policy == "Denies":
+        return on_resource
+    if access.identity == "explicitDeny":
+        return on_role
+    if facts.former is not None:
+        return on_role or on_resource
+    return on_resource or on_role
+
+
+# --- iam.role-access --------------------------------------------------------------------------------------------------
+
+
+class AccessOutput(Output):
+    """Counts, and the missing pairs for fixes."""
+
+    checked: int
+    allowed: int
+    missing: tuple[str, ...] = ()
+    explicit: int = 0
+
+
+@register
+class RoleAccess(CheckAction[AccessInputs, AccessFacts]):
+    """May the role do what it was denied or needs, and who took it away?"""
+
+    name = "iam.role-access"
+    title = "Role, policies, boundary and resource policies"
+    inputs_model = AccessInputs
+    facts_model = AccessFacts
+    reads = ("iam:SimulatePrincipalPolicy", "iam:GetPolicy", "cloudtrail:LookupEvents", "s3:GetBucketPolicy")
+    reasons: ClassVar[Mapping[str, ReasonInfo]] = {
+        "RoleLacksPermission": ReasonInfo(doc="No policy allows what the role needs.", root_cause=True),
+        "ExplicitDeny": ReasonInfo(doc="A policy denies it in so many words: on purpose.", root_cause=True),
+        "BoundaryDenies": ReasonInfo(doc="The role's permissions boundary does not allow it.", root_cause=True),
+        "AccessRemovedOnPurpose": ReasonInfo(doc="A protected actor took the access away.", root_cause=True),
+    }
+
+    def observe(self, inputs: AccessInputs, reader: Reader) -> AccessFacts:
+        """Simulate, read resource policies, ask CloudTrail."""
+        return read_access(inputs, reader)
+
+    def output(self, facts: AccessFacts) -> AccessOutput:
+        """Return counts and the missing pairs."""
+        return AccessOutput(
+            checked=len(facts.access),
+            allowed=sum(not (a.missing or a.explicit or a.boundary_denies) for a in facts.access),
+            missing=tuple(f"{a.action} {a.resource}" for a in facts.missing[:6]),
+            explicit=sum(a.explicit for a in facts.access),
+        )
+
+    def findings(self, inputs: AccessInputs, facts: AccessFacts) -> Sequence[Found] | Unclear:
+        """Say per pair why it is denied, and by whom where CloudTrail shows it."""
+        found: list[Found] = []
+        unknown = False
+        for access in facts.access:
+            reason, message = _verdict(inputs, facts, access)
+            if not reason:
+                continue
+            change = explaining(facts, access)
+            if change is not None:
+                when = f"{change.at:%Y-%m-%d %H:%M:%S}Z" if change.at else "an unknown time"
+                message += f"; {change.event} by {change.actor} at {when}"
+            elif reason == "RoleLacksPermission":
+                unknown = True
+            found.append(
+                Found(
+                    reason=reason,
+                    message=message,
+                    subject=access.resource,
+                    actor=change.actor if change else None,
+                    at=change.at if change else None,
+                )
+            )
+        if unknown:
+            return Unclear(
+                reason="ActorUnknown",
+                message="CloudTrail does not show (yet) who took the access away",
+                found=tuple(found),
+                retry_at=facts.looked_at,
+            )
+        return found
+
+
+def _verdict(inputs: AccessInputs, facts: AccessFacts, access: Access) -> tuple[str, str]:
+    what = f"{inputs.role_name} may not {access.action} on {access.resource}"
+    if access.explicit:
+        return "ExplicitDeny", f"{what}: an explicit Deny in {access.denied_by or 'a policy'}"
+    if access.boundary_denies:
+        return "BoundaryDenies", f"{what}: its permissions boundary does not allow it"
+    if access.missing:
+        change = explaining(facts, access)
+        if change is not None and is_protected(change.actor, facts.protected):
+            return "AccessRemovedOnPurpose", f"{what}: a protected actor took it away"
+        return "RoleLacksPermission", f"{what}: no policy allows it"
+    return "", ""
+
+
+# --- iam.restore-role-access ------------------------------------------------------------------------------------------
+
+
+class RestoreInputs(AccessInputs):
+    """The function whose invocations prove it, and an agreed probe event, if any."""
+
+    function_name: str = Field(min_length=1)
+    alias: str | None = None
+    min_invocations: int = Field(3, ge=1)
+    probe_event: dict[str, Any] | None = None
+
+    @property
+    def label(self) -> str:
+        """How people call the function."""
+        return f"{self.function_name}:{self.alias}" if self.alias else self.function_name
+
+
+class RestoreEffect(Facts):
+    """What the function met since the access was given back."""
+
+    traffic: Traffic
+    denials: tuple[Denial, ...] = ()
+
+
+def _own_name(missing: Sequence[Pair], inputs: AccessInputs) -> str:
+    """Return the name of our inline policy: of these pairs, so that another incident's stays apart."""
+    text = json.dumps(sorted((p.action, p.resource) for p in exact(missing, inputs)))
+    return f"incident-operator-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def exact(missing: Sequence[Pair], inputs: AccessInputs) -> list[Pair]:
+    """Return what to give for what is missing: as declared by the run where it is, else exactly what was denied."""
+    given: dict[Pair, None] = {}
+    for pair in missing:
+        declared = [
+            Pair(action=pair.action, resource=resource)
+            for need in inputs.required_access
+            if pair.action in need.actions
+            for resource in need.resources
+            if _covers(resource, pair.resource)
+        ]
+        for chosen in declared or [pair]:
+            given[chosen] = None
+    return list(given)
+
+
+def _covers(outer: str, inner: str) -> bool:
+    return allows(
+        {"Statement": [{"Effect": "Allow", "Action": "*", "Resource": outer}]}, Pair(action="x", resource=inner)
+    )
+
+
+@register
+class RestoreRoleAccess(FixAction[RestoreInputs, AccessFacts]):
+    """Give back what was taken: the policy's former version, else exactly what is missing under our own name."""
+
+    name = "iam.restore-role-access"
+    title = "Restore the role's access"
+    inputs_model = RestoreInputs
+    facts_model = AccessFacts
+    reads = RoleAccess.reads
+    writes = ("iam:SetDefaultPolicyVersion", "iam:PutRolePolicy", "iam:DeleteRolePolicy", "lambda:InvokeFunction")
+    reasons: ClassVar[Mapping[str, ReasonInfo]] = {
+        "ExplicitDeny": ReasonInfo(doc="An Allow can't beat a Deny, and somebody wrote it on purpose."),
+        "BoundaryDenies": ReasonInfo(doc="An Allow can't pass the boundary."),
+        "NothingMissing": ReasonInfo(doc="The role has the access."),
+    }
+
+    def observe(self, inputs: RestoreInputs, reader: Reader) -> AccessFacts:
+        """Read the same as the check."""
+        return read_access(inputs, reader)
+
+    def plan(self, inputs: RestoreInputs, facts: AccessFacts) -> PlanDraft | NotApplicable:
+        """Prefer the former version of the policy: it restores what was, and is undone exactly."""
+        denied = [a for a in facts.access if a.explicit]
+        missing = facts.missing
+        if denied and not missing:
+            first = denied[0]
+            message = f"{first.action} is denied explicitly by {first.denied_by or 'a policy'}: its owner must lift it"
+            return NotApplicable(reason="ExplicitDeny", message=message)
+        if any(a.boundary_denies for a in missing):
+            message = f"the permissions boundary of {inputs.role_name} does not allow it: giving access would not help"
+            return NotApplicable(reason="BoundaryDenies", message=message)
+        if not missing:
+            message = f"{inputs.role_name} has all the access that was asked for"
+            return NotApplicable(reason="NothingMissing", message=message)
+        removals = tuple(self._removal(facts, a) for a in missing)
+        if facts.former is not None:
+            return self._former_version(inputs, facts.former, removals)
+        return self._own_policy(inputs, facts, removals)
+
+    def _removal(self, facts: AccessFacts, access: Access) -> Removal:
+        change = explaining(facts, access)
+        if change is None or change.actor == "unknown":
+            return Removal(actor=None)
+        return Removal(actor=change.actor, at=change.at, event=change.event)
+
+    def _former_version(self, inputs: RestoreInputs, former: FormerVersion, removals: tuple[Removal, ...]) -> PlanDraft:
+        name = former.policy_arn.rsplit("/", 1)[-1]
+
+        def choose(version: str) -> Call:
+            return Call(
+                service="iam",
+                operation="set_default_policy_version",
+                arguments={"PolicyArn": former.policy_arn, "VersionId": version},
+                permissions=("iam:SetDefaultPolicyVersion",),
+                resources=(former.policy_arn,),
+                repeat=Repeat.ABSOLUTE,
+                timeout=CALL_TIMEOUT,
+                summary=f"make {version} the default of policy {name}",
+            )
+
+        gives = "; ".join(f"+ {a} on {r}" for a, r in former.gives)
+        return self._draft(
+            inputs,
+            title=f"restore policy {name} of {inputs.role_name} to {former.former}",
+            calls=(choose(former.former),),
+            touches=(former.policy_arn,),
+            undo=Undo(calls=(choose(former.current),), safe_when=f"the default is still {former.former}"),
+            diff=DiffLine(what=f"policy {name}", before=former.current, after=f"{former.former}: {gives}"[:2048]),
+            grants=tuple(GrantedAccess(role=inputs.role_arn, action=a, resource=r) for a, r in former.gives),
+            removals=removals,
+        )
+
+    def _own_policy(self, inputs: RestoreInputs, facts: AccessFacts, removals: tuple[Removal, ...]) -> PlanDraft:
+        pairs = exact([a.pair for a in facts.missing], inputs)
+        name = _own_name([a.pair for a in facts.missing], inputs)
+        target: dict[str, Any] = {"RoleName": inputs.role_name, "PolicyName": name}
+        document = json.dumps(document_of(pairs), separators=(",", ":"), sort_keys=True)
+
+        def call(operation: str, permission: str, summary: str, **arguments: Any) -> Call:
+            return Call(
+                service="iam",
+                operation=operation,
+                arguments={**target, **arguments},
+                permissions=(permission,),
+                resources=(inputs.role_arn,),
+                repeat=Repeat.ABSOLUTE,
+                timeout=CALL_TIMEOUT,
+                summary=summary,
+            )
+
+        put = call("put_role_policy", "iam:PutRolePolicy", f"add inline policy {name}", PolicyDocument=document)
+        delete = call("delete_role_policy", "iam:DeleteRolePolicy", f"delete inline policy {name}")
+        gives = "; ".join(f"+ {p.action} on {p.resource}" for p in pairs)
+        return self._draft(
+            inputs,
+            title=f"give {inputs.role_name} back {len(pairs)} permission{'s' if len(pairs) != 1 else ''}",
+            calls=(put,),
+            touches=(inputs.role_arn,),
+            undo=Undo(calls=(delete,), safe_when=f"{name} is still what was added"),
+            diff=DiffLine(what=f"role {inputs.role_name}", before=None, after=f"{name}: {gives}"[:2048]),
+            grants=tuple(GrantedAccess(role=inputs.role_arn, action=p.action, resource=p.resource) for p in pairs),
+            removals=removals,
+        )
+
+    def _draft(
+        self,
+        inputs: RestoreInputs,
+        *,
+        title: str,
+        calls: tuple[Call, ...],
+        touches: tuple[str, ...],
+        undo: Undo,
+        diff: DiffLine,
+        grants: tuple[GrantedAccess, ...],
+        removals: tuple[Removal, ...],
+    ) -> PlanDraft:
+        if inputs.probe_event is not None:
+            calls = (*calls, self._probe(inputs))
+        return PlanDraft(
+            title=title,
+            calls=calls,
+            touches=touches,
+            risk=Risk.LOW,
+            hazards=(Hazard.GRANTS_ACCESS,),
+            region=inputs.region,
+            verify=Verify(
+                signal=f"{inputs.min_invocations} invocations of {inputs.label}, none denied",
+                wait=timedelta(seconds=60),
+                every=timedelta(seconds=20),
+                deadline=timedelta(minutes=10),
+            ),
+            diff=(diff,),
+            undo=undo,
+            grants=grants,
+            removals=removals,
+        )
+
+    def _probe(self, inputs: RestoreInputs) -> Call:
+        """Return the agreed probe: once, as a call of the plan, under its approval. Source: decision 21."""
+        account, region = inputs.role_arn.split(":")[4], inputs.region
+        name = inputs.function_name
+        arn = name if name.startswith("arn:") else f"arn:aws:lambda:{region}:{account}:function:{name}"
+        return Call(
+            service="lambda",
+            operation="invoke",
+            arguments={
+                "FunctionName": name,
+                **({"Qualifier": inputs.alias} if inputs.alias else {}),
+                "Payload": json.dumps(inputs.probe_event),
+            },
+            permissions=("lambda:InvokeFunction",),
+            resources=(arn, f"{arn}:*"),
+            repeat=Repeat.ONCE,
+            timeout=timedelta(seconds=30),
+            keep=("StatusCode", "FunctionError"),
+            summary=f"invoke {inputs.label} with the agreed probe event",
+        )
+
+    def applied(self, call: Call, inputs: RestoreInputs, facts: AccessFacts) -> bool | None:
+        """Tell by the access itself: what was missing is there, or is still missing."""
+        if call.operation in ("set_default_policy_version", "put_role_policy"):
+            return not facts.missing
+        if call.operation == "delete_role_policy":
+            return bool(facts.missing)
+        return None
+
+    def measure(self, inputs: RestoreInputs, reader: Reader) -> RestoreEffect:
+        """Read invocations and denials from a minute after the call: policies take a while to be known everywhere."""
+        start = reader.since + reader.scaled(timedelta(seconds=60))
+        if start >= reader.now:
+            return RestoreEffect(traffic=Traffic())
+        log = read_errors(
+            ErrorInputs(function_name=inputs.function_name, alias=inputs.alias, region=inputs.region),
+            reader,
+            start,
+            reader.now,
+        )
+        traffic = measure(reader, inputs.function_name, inputs.alias, start, reader.now, inputs.region)
+        return RestoreEffect(traffic=traffic, denials=log.denials)
+
+    def judge(self, inputs: RestoreInputs, before: AccessFacts, after: RestoreEffect) -> Judgement:
+        """Enough invocations, and none denied what was given back. Denials of other things are another finding."""
+        given = {(a.action, a.resource) for a in before.missing}
+        still = [d for d in after.denials if (d.action, d.resource) in given]
+        made = after.traffic.invocations or 0
+        if still:
+            message = f"{still[0].action} is still denied on {still[0].resource}"
+            return Judgement(outcome=None, measured=True, message=message)
+        if made < inputs.min_invocations:
+            return Judgement(
+                outcome=None,
+                measured=False,
+                message=f"{made:g} of {inputs.min_invocations} invocations of {inputs.label} seen since",
+                waiting_for=f"traffic on {inputs.label}",
+            )
+        message = f"{made:g} invocations of {inputs.label} since, none denied what was given back"
+        return Judgement(outcome="Helped", measured=True, message=message)

@@ -1,0 +1,425 @@
+"""AWS: the observing port, the executor, and simulation of our own permissions.
+
+The operator's own identity may only assume. Reads share one session per grant, role and region, whose session policy
+is the catalogue's read operations; every call of a plan is made under a session of its own, whose policy is that call
+on its resources. Source: decision 23; botocore facts (retries, read timeouts) in facts on AWS, section 5.
+"""
+
+import json
+import re
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    ParamValidationError,
+    PartialCredentialsError,
+    ReadTimeoutError,
+)
+
+from ..actions.base import FixAction
+from ..actions.catalogue import catalogue
+from ..actions.ports import HttpAnswer, NotFound, ReadError
+from ..actions.reads import READS, ListedRead, permissions
+from ..api.grant import ActionGrant, AwsGrant
+from ..api.plan import Call, Permission, Read
+from ..core.expressions import plain
+from . import probe
+
+SESSION_SECONDS = 900
+#: A session's policy may have so many characters. Source: STS.
+POLICY_LIMIT = 2048
+#: A session this close to its end is not used any more.
+_RENEW_BEFORE = timedelta(seconds=120)
+
+_DENIED = frozenset(
+    {
+        "AccessDenied",
+        "AccessDeniedException",
+        "UnauthorizedOperation",
+        "Forbidden",
+        "403",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidClientTokenId",
+        "UnrecognizedClientException",
+        "SignatureDoesNotMatch",
+    }
+)
+_THROTTLED = frozenset(
+    {"Throttling", "ThrottlingException", "TooManyRequestsException", "RequestLimitExceeded", "SlowDown"}
+)
+_READ_CONFIG = Config(
+    retries={"mode": "standard", "total_max_attempts": 5},
+    connect_timeout=2,
+    read_timeout=10,
+    max_pool_connections=32,
+)
+
+
+class CallFailed(Exception):
+    """A call of a plan that did not succeed; `definite` False: whether it took effect is not known.
+
+    `code` is the service's own error code or ours; never a message, which could carry anything.
+    """
+
+    def __init__(self, code: str, *, definite: bool) -> None:
+        super().__init__(code)
+        self.code = code[:128]
+        self.definite = definite
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallAnswer:
+    """A call that succeeded: its request id, and the paths of the answer that the plan keeps."""
+
+    request_id: str | None
+    result: Any = None
+
+
+class Memo:
+    """The reads of one diagnosis: the same read is made once, whoever asks first."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._made: dict[str, Future[Any]] = {}
+
+    def get(self, key: str, make: Callable[[], Any]) -> Any:
+        """Return what `make` returns, making it once. Errors: those of `make`, for all who asked."""
+        with self._lock:
+            future = self._made.get(key)
+            mine = future is None
+            if future is None:
+                future = self._made[key] = Future()
+        if mine:
+            try:
+                future.set_result(make())
+            except Exception as error:
+                future.set_exception(error)
+        return future.result()
+
+
+@dataclass(kw_only=True)
+class _Session:
+    """Credentials of an assumed role, and its clients."""
+
+    credentials: Mapping[str, Any]
+    until: datetime
+    clients: dict[str, Any] = field(default_factory=dict)
+
+
+class Gateway:
+    """All of AWS that the operator has. Synchronous and for many threads."""
+
+    def __init__(self, *, now: Callable[[], datetime], scaled: Callable[[timedelta], timedelta]) -> None:
+        self._now, self._scaled = now, scaled
+        self._lock = threading.Lock()
+        self._sessions: dict[tuple[str, str], _Session] = {}
+        self._sts: Any = None
+
+    def memo(self) -> Memo:
+        """Return a memo for one diagnosis."""
+        return Memo()
+
+    def reader(self, grant: ActionGrant, *, since: datetime, memo: Memo | None) -> "GrantReader":
+        """Return one observation's view under a grant."""
+        return GrantReader(self, grant, now=self._now(), since=since, memo=memo or Memo(), scaled=self._scaled)
+
+    def read(self, grant: AwsGrant, region: str, service: str, operation: str, arguments: Mapping[str, Any]) -> Any:
+        """Make one listed read. Errors: ReadError; PermissionError for what is not listed."""
+        listed = READS.get((service, operation))
+        if listed is None:
+            raise PermissionError(f"{service}.{operation} is not a listed read")
+        try:
+            client = self._reading_client(grant, region, service)
+            answer = _ask(client, operation, arguments, listed)
+            return plain(listed.project(plain(answer)))
+        except ClientError as error:
+            raise _read_error(error, f"{service}.{operation}", listed) from None
+        except (NoCredentialsError, PartialCredentialsError):
+            message = "the operator has no AWS credentials: give its service account a role (IRSA)"
+            raise ReadError("AccessDenied", message, code="NoCredentials") from None
+        except (ReadTimeoutError, ConnectTimeoutError):
+            raise ReadError("Timeout", f"{service}.{operation}: AWS did not answer in time") from None
+        except EndpointConnectionError:
+            raise ReadError("Unreachable", f"{service}.{operation}: AWS can't be reached") from None
+        except ParamValidationError:
+            raise ReadError("InvalidRequest", f"{service}.{operation}: AWS does not take these arguments") from None
+        except BotoCoreError as error:
+            reason = "MalformedAnswer" if "Parser" in type(error).__name__ else "Unreachable"
+            raise ReadError(reason, f"{service}.{operation}: {type(error).__name__}") from None
+        except (KeyError, TypeError, ValueError) as error:
+            message = f"{service}.{operation} answered something unexpected ({type(error).__name__})"
+            raise ReadError("MalformedAnswer", message) from None
+
+    def simulate(self, grant: AwsGrant, calls: Sequence[Call]) -> Permission:
+        """Return what the grant's role may do of these calls, by simulation; what can't be simulated is unknown."""
+        allowed: list[str] = []
+        denied: list[str] = []
+        unknown: list[str] = []
+        for permission, resource in sorted({(p, r) for c in calls for p in c.permissions for r in c.resources}):
+            arguments = {
+                "PolicySourceArn": grant.role_arn,
+                "ActionNames": [permission],
+                "ResourceArns": [resource],
+            }
+            label = f"{permission} {resource}"[:128]
+            try:
+                results = self.read(grant, grant.regions[0], "iam", "simulate_principal_policy", arguments)
+            except ReadError:
+                unknown.append(label)
+                continue
+            verdict = [r["decision"] for r in results]
+            (allowed if verdict == ["allowed"] else denied).append(label)
+        return Permission(allowed=tuple(allowed), denied=tuple(denied), unknown=tuple(unknown))
+
+    def execute(
+        self,
+        call: Call,
+        grant: AwsGrant,
+        region: str,
+        run_name: str,
+        results: Mapping[int, Any],
+        timeout: timedelta,
+    ) -> CallAnswer:
+        """Make one call of a plan, once, under a session of just that call.
+
+        Shape: `results` are the kept results of the plan's earlier calls, by index. Errors: CallFailed.
+        """
+        if not any(
+            call.permissions and set(call.permissions) <= set(a.writes)
+            for a in catalogue().values()
+            if isinstance(a, FixAction)
+        ):
+            raise CallFailed("CallNotInCatalogue", definite=True)
+        arguments = _with_results(dict(call.arguments), results)
+        for guard in call.volatile:
+            arguments[guard.argument] = self._fresh(grant, region, guard.read, guard.path)
+        client = self._calling_client(call, grant, region, run_name, timeout)
+        try:
+            answer = getattr(client, call.operation)(**arguments)
+            kept = _kept(answer, call.keep)
+        except ParamValidationError:
+            raise CallFailed("InvalidRequest", definite=True) from None
+        except ClientError as error:
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            raise CallFailed(_code(error), definite=status < 500) from None
+        except EndpointConnectionError:
+            raise CallFailed("Unreachable", definite=True) from None
+        except BotoCoreError as error:
+            raise CallFailed(type(error).__name__, definite=isinstance(error, ConnectTimeoutError)) from None
+        return CallAnswer(request_id=answer.get("ResponseMetadata", {}).get("RequestId"), result=kept)
+
+    def _fresh(self, grant: AwsGrant, region: str, read: Read, path: str) -> Any:
+        """Return a guard's value as it is now."""
+        try:
+            return _at(self.read(grant, region, read.service, read.operation, read.arguments), path)
+        except ReadError as error:
+            raise CallFailed(error.code or error.reason, definite=True) from None
+
+    def _calling_client(self, call: Call, grant: AwsGrant, region: str, run_name: str, timeout: timedelta) -> Any:
+        policy = session_policy(call.permissions, call.resources)
+        try:
+            credentials = self._assume(grant.role_arn, grant.regions[0], _session_name(run_name), policy)
+        except ClientError as error:
+            raise CallFailed(f"AssumeRole.{_code(error)}", definite=True) from None
+        except BotoCoreError as error:
+            raise CallFailed(f"AssumeRole.{type(error).__name__}", definite=True) from None
+        config = Config(
+            retries={"mode": "standard", "total_max_attempts": 1},
+            connect_timeout=min(3.0, timeout.total_seconds()),
+            read_timeout=timeout.total_seconds(),
+        )
+        return self._client(credentials, call.service, region, config)
+
+    def _reading_client(self, grant: AwsGrant, region: str, service: str) -> Any:
+        role = grant.read_role_arn or grant.role_arn
+        with self._lock:
+            session = self._sessions.get((role, region))
+            if session is None or session.until - _RENEW_BEFORE < self._now():
+                policy = session_policy(permissions(), ("*",))
+                credentials = self._assume(role, grant.regions[0], "incident-operator-read", policy)
+                session = _Session(credentials=credentials, until=credentials["Expiration"].astimezone(UTC))
+                self._sessions[role, region] = session
+            if service not in session.clients:
+                session.clients[service] = self._client(session.credentials, service, region, _READ_CONFIG)
+            return session.clients[service]
+
+    def _assume(self, role: str, region: str, name: str, policy: str) -> Mapping[str, Any]:
+        if self._sts is None:
+            self._sts = boto3.session.Session(region_name=region).client("sts", config=_READ_CONFIG)
+        answer = self._sts.assume_role(
+            RoleArn=role, RoleSessionName=name, Policy=policy, DurationSeconds=SESSION_SECONDS
+        )
+        credentials: Mapping[str, Any] = answer["Credentials"]
+        return credentials
+
+    def _client(self, credentials: Mapping[str, Any], service: str, region: str, config: Config) -> Any:
+        session = boto3.session.Session(
+            aws_access_key_id=credentials["AccessKeyId"],
+            aws_secret_access_key=credentials["SecretAccessKey"],
+            aws_session_token=credentials["SessionToken"],
+            region_name=region,
+        )
+        return session.client(service, config=config)  # type: ignore[call-overload]
+
+
+class GrantReader:
+    """One observation under one grant: implements `actions.ports.Reader`."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        grant: ActionGrant,
+        *,
+        now: datetime,
+        since: datetime,
+        memo: Memo,
+        scaled: Callable[[timedelta], timedelta],
+    ) -> None:
+        self._gateway, self._grant, self._memo, self._scaled = gateway, grant, memo, scaled
+        self._now, self._since = now, since
+
+    @property
+    def now(self) -> datetime:
+        """The instant of this observation."""
+        return self._now
+
+    @property
+    def since(self) -> datetime:
+        """The start of what may be looked back on."""
+        return self._since
+
+    @property
+    def account(self) -> str:
+        """The grant's account."""
+        return self._aws.account
+
+    @property
+    def region(self) -> str:
+        """The grant's first region."""
+        return self._aws.regions[0]
+
+    @property
+    def protected_actors(self) -> tuple[str, ...]:
+        """Those whose removals are on purpose."""
+        return self._grant.spec.aws.protected_actors if self._grant.spec.aws else ()
+
+    def scaled(self, wait: timedelta) -> timedelta:
+        """Divide a wait by the time scale."""
+        return self._scaled(wait)
+
+    def aws(
+        self, service: str, operation: str, arguments: Mapping[str, Any] | None = None, *, region: str | None = None
+    ) -> Any:
+        """Make one listed read, once per diagnosis. Errors: ReadError."""
+        where = region or self.region
+        if where not in self._aws.regions:
+            raise ReadError("NotGranted", f"ActionGrant {self._grant.metadata.name} does not list region {where}")
+        given = dict(arguments or {})
+        key = json.dumps([self._grant.metadata.name, where, service, operation, given], sort_keys=True, default=str)
+        return self._memo.get(key, lambda: self._gateway.read(self._aws, where, service, operation, given))
+
+    def http_get(self, url: str, *, timeout: timedelta, parse_json: bool = False) -> HttpAnswer:
+        """GET an address the grant admits. Errors: ReadError."""
+        return probe.get(url, self._grant.spec.probes, timeout=timeout, parse_json=parse_json)
+
+    @property
+    def _aws(self) -> AwsGrant:
+        if self._grant.spec.aws is None:
+            raise ReadError("NotGranted", f"ActionGrant {self._grant.metadata.name} has no aws section")
+        return self._grant.spec.aws
+
+
+def session_policy(actions: Sequence[str], resources: Sequence[str]) -> str:
+    """Return the session policy that allows these actions on these resources and nothing else.
+
+    Errors: CallFailed where it would be longer than STS takes: the plan has to be split, never widened.
+    """
+    if not actions or not resources:
+        raise CallFailed("SessionPolicyEmpty", definite=True)
+    statement = {"Effect": "Allow", "Action": list(actions), "Resource": list(resources)}
+    text = json.dumps({"Version": "2012-10-17", "Statement": [statement]}, separators=(",", ":"))
+    if len(text) > POLICY_LIMIT:
+        raise CallFailed("SessionPolicyTooLong", definite=True)
+    return text
+
+
+def _session_name(run: str) -> str:
+    """Return a run's name as STS takes it: at most 64 of its characters."""
+    return re.sub(r"[^\w+=,.@-]", "-", run)[:64]
+
+
+def _ask(client: Any, operation: str, arguments: Mapping[str, Any], listed: ListedRead) -> Mapping[str, Any]:
+    if listed.items is None or not client.can_paginate(operation):
+        answer: Mapping[str, Any] = getattr(client, operation)(**arguments)
+        return answer
+    items: list[Any] = []
+    for page in client.get_paginator(operation).paginate(**arguments):
+        items.extend(page.get(listed.items, ()))
+        if len(items) >= listed.bound:
+            break
+    return {listed.items: items[: listed.bound]}
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", "Unknown"))
+
+
+def _read_error(error: ClientError, what: str, listed: ListedRead) -> ReadError:
+    code = _code(error)
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if code in listed.missing:
+        return NotFound(f"{what}: there is none ({code})", code=code)
+    if code in _DENIED:
+        if error.operation_name == "AssumeRole":
+            message = f"the operator may not assume the grant's role ({code}): look at the role's trust policy"
+            return ReadError("AccessDenied", message, code=code)
+        return ReadError("AccessDenied", f"{what} is denied ({code}): the grant's read role lacks it", code=code)
+    if code in _THROTTLED:
+        return ReadError("Throttled", f"{what} is throttled", code=code)
+    if status >= 500:
+        return ReadError("Unreachable", f"{what}: AWS answers {status}", code=code)
+    return ReadError("InvalidRequest", f"{what} is refused ({code})", code=code)
+
+
+def _with_results(value: Any, results: Mapping[int, Any]) -> Any:
+    """Return arguments with each `{fromResult: {call, path}}` replaced. Errors: CallFailed where there is none."""
+    if isinstance(value, Mapping):
+        source = value.get("fromResult")
+        if source is not None and set(value) == {"fromResult"}:
+            found = (results.get(source["call"]) or {}).get(source["path"])
+            if found is None:
+                raise CallFailed("EarlierResultMissing", definite=True)
+            return found
+        return {k: _with_results(v, results) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_results(v, results) for v in value]
+    return value
+
+
+def _at(value: Any, path: str) -> Any:
+    for part in path.split("."):
+        value = value[part]
+    return value
+
+
+def _kept(answer: Mapping[str, Any], paths: Sequence[str]) -> dict[str, Any] | None:
+    """Return the kept paths of an answer, by path; what the answer lacks is left out."""
+    kept = {}
+    for path in paths:
+        try:
+            kept[path] = plain(_at(answer, path))
+        except (KeyError, TypeError):
+            continue
+    return kept or None

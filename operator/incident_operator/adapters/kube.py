@@ -1,0 +1,319 @@
+"""The API server: reads, creates, and status writes by compare-and-swap.
+
+A status write is a merge-patch that carries the resourceVersion it was decided on: another writer in between is a
+Conflict, never a lost update. `fieldValidation=Strict` refuses a field the schema lacks, and the answer must carry
+what was written. Source: facts on the control plane; kopf's own patches are no compare-and-swap.
+"""
+
+import asyncio
+import hashlib
+import json
+import logging
+import ssl
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+import aiohttp
+from kubernetes.aio import client, config
+
+from ..api import KINDS
+from ..api.meta import API_VERSION, GROUP, VERSION, format_instant
+from .clock import Clock
+from .store import Raw
+
+log = logging.getLogger(__name__)
+
+_TIMEOUT = aiohttp.ClientTimeout(total=10, connect=3)
+_PLURALS = {kind.resource.kind: kind.resource for kind in KINDS}
+_LABELS_FOR = 30.0
+
+
+class KubeError(Exception):
+    """An answer of the API server that is no success; `message` is its own."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Conflict(KubeError):
+    """Somebody else wrote in between: read again and decide again."""
+
+
+class AlreadyExists(KubeError):
+    """An object of this name is there."""
+
+
+class NotFound(KubeError):
+    """No such object."""
+
+
+class Invalid(KubeError):
+    """The object breaks its schema: a defect of ours."""
+
+
+class Forbidden(KubeError):
+    """Our account may not do this: RBAC is missing."""
+
+
+class Unreachable(KubeError):
+    """No answer, or one that says to come back."""
+
+
+def merge_patch(before: Any, after: Any) -> dict[str, Any]:
+    """Return the RFC 7386 patch that turns one JSON object into the other; empty for equal ones."""
+    patch: dict[str, Any] = {key: None for key in before if key not in after}
+    for key, value in after.items():
+        if key not in before:
+            patch[key] = value
+        elif isinstance(value, dict) and isinstance(before[key], dict):
+            inner = merge_patch(before[key], value)
+            if inner:
+                patch[key] = inner
+        elif value != before[key]:
+            patch[key] = value
+    return patch
+
+
+def carries(stored: Any, intent: Any) -> bool:
+    """Tell whether a stored JSON value has all that was meant to be written; the server may add, never drop."""
+    if isinstance(intent, dict):
+        return isinstance(stored, dict) and all(
+            (key not in stored) if value is None else (key in stored and carries(stored[key], value))
+            for key, value in intent.items()
+        )
+    if isinstance(intent, list):
+        return (
+            isinstance(stored, list)
+            and len(stored) == len(intent)
+            and all(carries(a, b) for a, b in zip(stored, intent, strict=True))
+        )
+    return bool(stored == intent)
+
+
+class Kube:
+    """One connection pool to the API server, as the operator's account."""
+
+    def __init__(self, api: client.ApiClient, clock: Clock) -> None:
+        self._api = api
+        self._clock = clock
+        self._labels: dict[str, tuple[float, dict[str, str]]] = {}
+        self._events: OrderedDict[tuple[str, str, str], tuple[str, int]] = OrderedDict()
+        self._posting: asyncio.Queue[tuple[Raw, str, str, str]] = asyncio.Queue(1000)
+        self.events_dropped = 0
+        self.writes = 0
+        self.conflicts = 0
+
+    @classmethod
+    async def connect(cls, clock: Clock) -> "Kube":
+        """Connect as kubeconfig or the pod's service account says. Errors: ConfigException."""
+        await _load_config()
+        configuration = client.Configuration.get_default_copy()
+        configuration.connection_pool_maxsize = 64
+        return cls(client.ApiClient(configuration), clock)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._api.close()
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+        timeout: aiohttp.ClientTimeout = _TIMEOUT,
+    ) -> Any:
+        """Make one request and return the JSON answer. Errors: KubeError of the kind that fits."""
+        headers = {"Accept": "application/json", "Content-Type": content_type}
+        await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+        url = f"{self._api.configuration.host}{path}" + (f"?{urlencode(query)}" if query else "")
+        try:
+            answer = await self._api.rest_client.request(
+                method, url, headers=headers, body=body, _request_timeout=timeout
+            )
+            text = await answer.read()
+        except (TimeoutError, aiohttp.ClientError, OSError, ssl.SSLError) as error:
+            raise Unreachable(f"the API server does not answer: {type(error).__name__}") from error
+        if answer.status < 400:
+            return json.loads(text) if text else {}
+        raise _error(answer.status, text)
+
+    def path(self, kind: str, namespace: str, name: str = "", subresource: str = "") -> str:
+        """Return the URL path of one of our kinds."""
+        resource = _PLURALS[kind]
+        middle = f"/namespaces/{namespace}" if resource.scope == "Namespaced" and namespace else ""
+        tail = "".join(f"/{part}" for part in (name, subresource) if part)
+        return f"/apis/{GROUP}/{VERSION}{middle}/{resource.plural}{tail}"
+
+    async def get(self, kind: str, namespace: str, name: str) -> Raw:
+        """Return one object. Errors: NotFound."""
+        raw: Raw = await self.request("GET", self.path(kind, namespace, name))
+        return raw
+
+    async def stored(
+        self, kind: str, namespace: str = "", *, field_selector: str = "", label_selector: str = ""
+    ) -> AsyncIterator[Raw]:
+        """Yield all objects of a kind, 500 at a time."""
+        token = ""
+        while True:
+            query: dict[str, Any] = {"limit": 500}
+            if field_selector:
+                query["fieldSelector"] = field_selector
+            if label_selector:
+                query["labelSelector"] = label_selector
+            if token:
+                query["continue"] = token
+            page = await self.request("GET", self.path(kind, namespace), query=query)
+            for raw in page["items"]:
+                yield {**raw, "kind": kind, "apiVersion": API_VERSION}
+            token = page["metadata"].get("continue", "")
+            if not token:
+                return
+
+    async def create(self, raw: Raw) -> Raw:
+        """Create one of our objects. Errors: AlreadyExists, Invalid."""
+        body = {
+            **raw,
+            "metadata": {k: v for k, v in raw["metadata"].items() if v not in ("", [], {}) and k != "generation"},
+        }
+        path = self.path(raw["kind"], raw["metadata"].get("namespace", ""))
+        self.writes += 1
+        created: Raw = await self.request("POST", path, query={"fieldValidation": "Strict"}, body=body)
+        return created
+
+    async def write_status(self, stored: Raw, status: Mapping[str, Any]) -> Raw:
+        """Write a status by compare-and-swap and return the object as stored.
+
+        Errors: Conflict where the object is newer than `stored`, NotFound, Invalid; KubeError where the answer lacks
+        what was written.
+        """
+        patch = merge_patch(stored.get("status") or {}, dict(status))
+        metadata = stored["metadata"]
+        body = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "status": patch}
+        self.writes += 1
+        try:
+            written: Raw = await self.request(
+                "PATCH",
+                self.path(stored["kind"], metadata.get("namespace", ""), metadata["name"], "status"),
+                query={"fieldValidation": "Strict"},
+                body=body,
+                content_type="application/merge-patch+json",
+            )
+        except Conflict:
+            self.conflicts += 1
+            raise
+        if not carries(written.get("status") or {}, patch):
+            raise KubeError(f"the API server did not keep the status of {metadata['name']}: are the CRDs current?")
+        return written
+
+    async def namespace_labels(self, namespace: str) -> dict[str, str]:
+        """Return a namespace's labels, at most half a minute old."""
+        known = self._labels.get(namespace)
+        now = self._clock.monotonic()
+        if known is not None and now - known[0] < _LABELS_FOR:
+            return known[1]
+        raw = await self.request("GET", f"/api/v1/namespaces/{namespace}")
+        labels: dict[str, str] = raw["metadata"].get("labels", {})
+        self._labels[namespace] = (now, labels)
+        return labels
+
+    async def load_revision(self, namespace: str, name: str) -> dict[str, Any] | None:
+        """Return the runbook's spec that a ControllerRevision keeps; None where it is gone."""
+        try:
+            raw = await self.request("GET", f"/apis/apps/v1/namespaces/{namespace}/controllerrevisions/{name}")
+        except NotFound:
+            return None
+        spec: dict[str, Any] = raw["data"]["spec"]
+        return spec
+
+    async def ensure_revision(self, namespace: str, name: str, spec: Mapping[str, Any]) -> None:
+        """Keep a runbook's spec as a ControllerRevision; one of this name is the same by its hash."""
+        body = {
+            "apiVersion": "apps/v1",
+            "kind": "ControllerRevision",
+            "metadata": {"name": name, "namespace": namespace},
+            "data": {"spec": dict(spec)},
+            "revision": 1,
+        }
+        try:
+            await self.request("POST", f"/apis/apps/v1/namespaces/{namespace}/controllerrevisions", body=body)
+        except AlreadyExists:
+            return
+
+    def post_event(self, about: Raw, reason: str, message: str, type_: str = "Normal") -> None:
+        """Post a Kubernetes Event soon; the same words about the same object raise its count."""
+        try:
+            self._posting.put_nowait((about, reason, message[:1000], type_))
+        except asyncio.QueueFull:
+            self.events_dropped += 1
+
+    async def post_events(self) -> None:
+        """Post events until cancelled. A failed post is told to the log and counted; events are no truth."""
+        while True:
+            about, reason, message, type_ = await self._posting.get()
+            try:
+                await self._post_event(about, reason, message, type_)
+            except KubeError as error:
+                self.events_dropped += 1
+                log.warning("event %s about %s not posted: %s", reason, about["metadata"]["name"], error)
+
+    async def _post_event(self, about: Raw, reason: str, message: str, type_: str) -> None:
+        metadata, now = about["metadata"], format_instant(self._clock.now())[:19] + "Z"
+        known = (metadata.get("uid", ""), reason, message)
+        namespace = metadata.get("namespace") or "default"
+        if known in self._events:
+            name, count = self._events[known]
+            self._events[known] = (name, count + 1)
+            body = {"count": count + 1, "lastTimestamp": now}
+            path = f"/api/v1/namespaces/{namespace}/events/{name}"
+            await self.request("PATCH", path, body=body, content_type="application/merge-patch+json")
+            return
+        tail = hashlib.sha256("/".join((*known, now)).encode()).hexdigest()[:12]
+        name = f"{metadata['name'][:200]}.{tail}"
+        body = {
+            "metadata": {"name": name, "namespace": namespace},
+            "involvedObject": {
+                "apiVersion": API_VERSION,
+                "kind": about["kind"],
+                "name": metadata["name"],
+                "namespace": metadata.get("namespace"),
+                "uid": metadata.get("uid"),
+            },
+            "reason": reason,
+            "message": message,
+            "type": type_,
+            "source": {"component": "incident-operator"},
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+        }
+        await self.request("POST", f"/api/v1/namespaces/{namespace}/events", body=body)
+        self._events[known] = (name, 1)
+        while len(self._events) > 2000:
+            self._events.popitem(last=False)
+
+
+async def _load_config() -> None:
+    try:
+        await config.load_kube_config()
+    except config.ConfigException:
+        config.load_incluster_config()
+
+
+def _error(status: int, text: bytes) -> KubeError:
+    try:
+        answer = json.loads(text)
+        message, reason = answer.get("message", ""), answer.get("reason", "")
+    except ValueError:
+        message, reason = text[:200].decode(errors="replace"), ""
+    if status == 409:
+        return (AlreadyExists if reason == "AlreadyExists" else Conflict)(message, status)
+    if status == 429 or status >= 500:
+        return Unreachable(message or f"the API server answers {status}", status)
+    kinds = {404: NotFound, 422: Invalid, 400: Invalid, 403: Forbidden}
+    return kinds.get(status, KubeError)(message, status)

@@ -1,0 +1,104 @@
+"""The newest known object of each kind: fed by the watch and by the answers to our own writes."""
+
+from collections.abc import Iterable
+from typing import Any
+
+#: Namespace ("" for cluster-scoped) and name.
+Key = tuple[str, str]
+Raw = dict[str, Any]
+
+
+def key_of(raw: Raw) -> Key:
+    """Return an object's key."""
+    return raw["metadata"].get("namespace", ""), raw["metadata"]["name"]
+
+
+class Store:
+    """Raw objects by kind and key, with plans by run. One loop's property: not for threads."""
+
+    def __init__(self) -> None:
+        self._objects: dict[str, dict[Key, Raw]] = {}
+        self._plans: dict[Key, set[Key]] = {}
+
+    def get(self, kind: str, key: Key) -> Raw | None:
+        """Return the newest known object, None where there is none."""
+        return self._objects.get(kind, {}).get(key)
+
+    def all(self, kind: str) -> list[Raw]:
+        """Return all known objects of a kind, in no order."""
+        return list(self._objects.get(kind, {}).values())
+
+    def names(self, kind: str, namespace: str) -> list[str]:
+        """Return the names known in a namespace, sorted."""
+        return sorted(name for ns, name in self._objects.get(kind, {}) if ns == namespace)
+
+    def put(self, kind: str, raw: Raw) -> bool:
+        """Keep an object unless a newer one is known; True if it was kept. A settled object is dropped.
+
+        Source: resource versions of one object grow (API server since 1.35 documents them as comparable integers).
+        """
+        key = key_of(raw)
+        known = self.get(kind, key)
+        if (
+            known is not None
+            and _version(known) >= _version(raw)
+            and known["metadata"]["uid"] == raw["metadata"]["uid"]
+        ):
+            return False
+        if kind in ("IncidentRun", "RemediationPlan") and (raw.get("status") or {}).get("settled"):
+            if kind == "RemediationPlan" and self._run_is_live(raw):
+                self._keep(kind, key, raw)
+                return True
+            self.remove(kind, key)
+            return True
+        self._keep(kind, key, raw)
+        return True
+
+    def _keep(self, kind: str, key: Key, raw: Raw) -> None:
+        self._objects.setdefault(kind, {})[key] = raw
+        if kind == "RemediationPlan":
+            self._plans.setdefault(_run_of(raw), set()).add(key)
+
+    def _run_is_live(self, plan: Raw) -> bool:
+        """Tell whether a plan's run is still at work: it reads its settled plans' outcomes."""
+        return _run_of(plan) in self._objects.get("IncidentRun", {})
+
+    def remove(self, kind: str, key: Key) -> None:
+        """Forget an object; with a run, its settled plans."""
+        raw = self._objects.get(kind, {}).pop(key, None)
+        if raw is None:
+            return
+        if kind == "RemediationPlan":
+            plans = self._plans.get(_run_of(raw), set())
+            plans.discard(key)
+            if not plans:
+                self._plans.pop(_run_of(raw), None)
+        if kind == "IncidentRun":
+            for plan in list(self._plans.get(key, ())):
+                stored = self.get("RemediationPlan", plan)
+                if stored is not None and (stored.get("status") or {}).get("settled"):
+                    self.remove("RemediationPlan", plan)
+
+    def gone(self, kind: str, key: Key) -> None:
+        """Take note of a DELETED event, which a watch by field selector also sends for what settled."""
+        raw = self.get(kind, key)
+        if raw is not None and kind == "RemediationPlan" and (raw.get("status") or {}).get("settled"):
+            return
+        self.remove(kind, key)
+
+    def plans_of(self, namespace: str, run: str) -> list[Raw]:
+        """Return the known plans of a run."""
+        plans = self._objects.get("RemediationPlan", {})
+        return [plans[key] for key in sorted(self._plans.get((namespace, run), ())) if key in plans]
+
+    def count(self, kinds: Iterable[str]) -> int:
+        """Return how many objects of these kinds are held."""
+        return sum(len(self._objects.get(kind, {})) for kind in kinds)
+
+
+def _version(raw: Raw) -> int:
+    return int(raw["metadata"].get("resourceVersion") or 0)
+
+
+def _run_of(plan: Raw) -> Key:
+    return plan["metadata"].get("namespace", ""), plan["spec"]["runRef"]["name"]

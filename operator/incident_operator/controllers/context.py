@@ -1,0 +1,68 @@
+"""What controllers work with: one object, made by `runtime.app`, so that tests make their own."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from ..actions.ports import Reader
+from ..adapters.aws import Gateway
+from ..adapters.clock import Clock
+from ..adapters.evaluator import Answer, Evaluator
+from ..adapters.kube import Kube
+from ..adapters.pool import Pool
+from ..adapters.store import Key, Store
+from ..api.grant import ActionGrant
+from ..core.expressions import Scope
+from ..settings import Settings
+from .runbooks import Revisions, Runbooks
+
+
+class Leadership(Protocol):
+    """Whether this process leads, and in which epoch."""
+
+    @property
+    def epoch(self) -> int:
+        """The Lease's `leaseTransitions` at this acquisition."""
+        ...
+
+    @property
+    def holder(self) -> str:
+        """The identity written into the Lease and into every intent."""
+        ...
+
+    def held(self) -> bool:
+        """Tell whether the Lease is surely held now, by the monotonic clock."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """The ports and the shared state of all controllers."""
+
+    settings: Settings
+    clock: Clock
+    store: Store
+    kube: Kube
+    evaluator: Evaluator
+    aws: Gateway
+    pool: Pool
+    leader: Leadership
+    runbooks: Runbooks
+    revisions: Revisions
+    #: Ask for a reconcile: kind and key.
+    enqueue: Callable[[str, Key], None]
+
+    async def render(self, template: Any, variables: Mapping[str, Any], *, owner: str) -> Answer:
+        """Render inputs; `owner` is the runbook."""
+        return await self.evaluator.render(template, "input", variables, owner=owner)
+
+    async def evaluate(
+        self, sources: Sequence[str], variables: Mapping[str, Any], *, owner: str, scope: Scope
+    ) -> list[Answer]:
+        """Evaluate expressions over the same variables."""
+        return await self.evaluator.expressions(sources, scope, variables, owner=owner)
+
+    def reader(self, grant: ActionGrant, *, since: datetime, memo: Any) -> Reader:
+        """Return one observation's view of the world under a grant."""
+        return self.aws.reader(grant, since=since, memo=memo)

@@ -1,0 +1,342 @@
+"""How controllers ask the catalogue: a check's answer, a fix's proposal, all through ports.
+
+Everything here is effect: it runs before or after a decision, never inside one. Its results (`CheckResult`,
+`FixResult`, the observations of `core.plan`) are the inputs of the next decision.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import ValidationError
+
+from ..actions.base import CheckAction, FixAction, Found, Inputs, Unclear
+from ..actions.catalogue import catalogue, infos
+from ..actions.ports import Reader, ReadError
+from ..api.grant import ActionGrant
+from ..api.meta import format_instant
+from ..api.plan import Permission, RemediationPlan
+from ..api.run import CheckState, CheckStatus, Finding, FixState, Impact, IncidentRun, IncidentRunStatus
+from ..api.runbook import Check, FindingKind, Fix, RunbookSpec
+from ..core.draft import NotApplicable, PlanDraft
+from ..core.gates import GateFacts, closed
+from ..core.planning import complete, hash_draft
+from ..core.risk import matches
+from ..core.run import CheckResult, FixResult, detected_at, outputs, plan_attempt
+from ..core.runbook import bind_inputs
+from .context import Context
+
+#: How long before its detection an incident is taken to have begun; scaled.
+LEAD = timedelta(minutes=15)
+MAX_OUTPUT_BYTES = 2048
+#: Read errors that pass by themselves.
+PASSING = frozenset({"Throttled", "Timeout", "Unreachable"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scope:
+    """What one diagnosis of one run is about.
+
+    Shape: `memo` is shared by its reads, so that the same read is made once; `grants` are those for the run's
+    namespace, by name.
+    """
+
+    run: IncidentRun
+    runbook: RunbookSpec
+    parameters: Mapping[str, Any]
+    grants: tuple[ActionGrant, ...]
+    since: datetime
+    now: datetime
+    dependencies: Mapping[str, frozenset[str]]
+    memo: Any = field(repr=False)
+
+    def grant_for(self, action: str) -> ActionGrant | None:
+        """Return the first grant, by name, that permits an action."""
+        return grant_for(self.grants, action)
+
+    def variables(self, checks: Mapping[str, CheckResult]) -> dict[str, Any]:
+        """Return what the inputs and conditions of checks and fixes see."""
+        incident = self.run.spec.incident
+        return {
+            "parameters": dict(self.parameters),
+            "checks": outputs(checks),
+            "findings": sorted({f.reason for r in checks.values() for f in r.findings}),
+            "incident": {
+                "ticket": incident.ticket or "",
+                "title": incident.title or "",
+                "severity": str(incident.severity),
+            },
+            "now": format_instant(self.now),
+        }
+
+
+def grant_for(grants: Sequence[ActionGrant], action: str) -> ActionGrant | None:
+    """Return the first of these grants that permits an action. Shape: sorted by name."""
+    return next((g for g in grants if matches(action, g.spec.actions)), None)
+
+
+def look_back_from(run: IncidentRun, plans: Sequence[RemediationPlan], context: Context) -> datetime:
+    """Return how far back a diagnosis may look: the incident less a lead, or the newest applied fix."""
+    start = detected_at(run, context.clock.now()) - context.settings.scaled(LEAD)
+    applied = [p.status.applied_at for p in plans if p.status.applied_at is not None]
+    return max([start, *applied])
+
+
+async def ask_check(context: Context, scope: Scope, check: Check, checks: Mapping[str, CheckResult]) -> CheckResult:
+    """Ask one check: inputs, observation, findings of the action and of the runbook. Never raises for a bad world."""
+    started_at = context.clock.now()
+    try:
+        return await _ask(context, scope, check, checks, started_at)
+    except ReadError as error:
+        return _gave_no_answer(context, check, started_at, CheckState.ERROR, error.reason, error.message)
+    except ValidationError as error:
+        return _gave_no_answer(context, check, started_at, CheckState.ERROR, "InvalidInput", _first(error))
+    except TimeoutError:
+        return _gave_no_answer(context, check, started_at, CheckState.ERROR, "Timeout", "no answer in time")
+
+
+async def _ask(
+    context: Context, scope: Scope, check: Check, checks: Mapping[str, CheckResult], started_at: datetime
+) -> CheckResult:
+    for name in sorted(scope.dependencies.get(check.name, frozenset())):
+        if checks[name].status.state == CheckState.ERROR:
+            message = f"check {name} gave no answer: {checks[name].status.message}"
+            return _gave_no_answer(context, check, started_at, CheckState.INCONCLUSIVE, "DependencyError", message)
+    action = catalogue()[check.action]
+    assert isinstance(action, CheckAction)  # noqa: S101  (core.runbook refuses a fix used as a check)
+    grant = scope.grant_for(check.action)
+    if grant is None:
+        message = f"no ActionGrant permits {check.action} here; ask a platform admin for one"
+        return _gave_no_answer(context, check, started_at, CheckState.ERROR, "NotGranted", message)
+    bound = bind_inputs(infos()[check.action], check.inputs, {p.name for p in scope.runbook.parameters})
+    rendered = await context.render(bound, scope.variables(checks), owner=scope.run.spec.runbook_ref.name)
+    if rendered.error:
+        return _gave_no_answer(context, check, started_at, CheckState.ERROR, "ExpressionFailed", rendered.error)
+    inputs = action.inputs_model.model_validate(_without_nulls(rendered.value))
+    reader = context.reader(grant, since=scope.since, memo=scope.memo)
+    facts = await context.pool.run(action.observe, inputs, reader, timeout=context.settings.observe_timeout)
+    output = action.output(facts).wire()
+    if len(json.dumps(output)) > MAX_OUTPUT_BYTES:
+        output = {"outputTooLarge": True}
+    answer = action.findings(inputs, facts)
+    found = answer.found if isinstance(answer, Unclear) else tuple(answer)
+    findings = [_finding(check, action, f) for f in found]
+    extra, failure = await _runbook_findings(context, scope, check, inputs, output)
+    findings += extra
+    state, reason, message = CheckState.PASSED, None, ""
+    problems = [f for f in findings if f.kind == FindingKind.PROBLEM]
+    if problems:
+        state, reason, message = CheckState.FAILED, problems[0].reason, problems[0].message
+    elif isinstance(answer, Unclear):
+        state, reason, message = CheckState.INCONCLUSIVE, answer.reason, answer.message
+    elif failure:
+        state, reason, message = CheckState.ERROR, "ExpressionFailed", failure
+    status = CheckStatus(
+        name=check.name,
+        action=check.action,
+        state=state,
+        reason=reason,
+        message=message[:1024],
+        started_at=started_at,
+        finished_at=context.clock.now(),
+        output=output,
+    )
+    retry_at = answer.retry_at if isinstance(answer, Unclear) else None
+    return CheckResult(status=status, findings=tuple(findings), retry_at=retry_at)
+
+
+def _finding(check: Check, action: CheckAction[Any, Any], found: Found) -> Finding:
+    info = action.reasons[found.reason]
+    return Finding(
+        reason=found.reason,
+        check=check.name,
+        kind=info.kind,
+        root_cause=info.root_cause,
+        message=found.message[:1024],
+        subject=found.subject,
+        actor=found.actor,
+        at=found.at,
+    )
+
+
+async def _runbook_findings(
+    context: Context, scope: Scope, check: Check, inputs: Inputs, output: Mapping[str, Any]
+) -> tuple[list[Finding], str]:
+    """Evaluate the findings the runbook adds; returns them and the first failure."""
+    if not check.findings:
+        return [], ""
+    variables = {"output": dict(output), "inputs": inputs.wire(), "parameters": dict(scope.parameters)}
+    answers = await context.evaluate(
+        [rule.when for rule in check.findings], variables, owner=scope.run.spec.runbook_ref.name, scope="finding"
+    )
+    findings, failure = [], ""
+    for rule, answer in zip(check.findings, answers, strict=True):
+        if answer.error:
+            failure = failure or f"finding {rule.reason}: {answer.error}"
+        elif answer.value is True:
+            findings.append(
+                Finding(
+                    reason=rule.reason,
+                    check=check.name,
+                    kind=rule.kind,
+                    root_cause=rule.root_cause,
+                    message=rule.message,
+                )
+            )
+    return findings, failure
+
+
+def _gave_no_answer(
+    context: Context, check: Check, started_at: datetime, state: CheckState, reason: str, message: str
+) -> CheckResult:
+    return CheckResult(
+        status=CheckStatus(
+            name=check.name,
+            action=check.action,
+            state=state,
+            reason=reason,
+            message=message[:1024],
+            started_at=started_at,
+            finished_at=context.clock.now(),
+        )
+    )
+
+
+def _first(error: ValidationError) -> str:
+    """Return the first problem of an input without its value."""
+    first = error.errors(include_input=False, include_url=False)[0]
+    return f"{'.'.join(str(p) for p in first['loc'])}: {first['msg']}"
+
+
+def _without_nulls(value: Any) -> Any:
+    """Return an input object without keys that are null: a parameter that was left out binds nothing."""
+    return {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else value
+
+
+async def plan_fix(
+    context: Context,
+    scope: Scope,
+    fix: Fix,
+    checks: Mapping[str, CheckResult],
+    plans: tuple[RemediationPlan, ...],
+    status: IncidentRunStatus,
+) -> FixResult:
+    """See whether a fix applies to what was found, and if so plan it. Never raises for a bad world."""
+    reasons = {f.reason for r in checks.values() for f in r.findings}
+    if fix.on_findings and not reasons & set(fix.on_findings):
+        return FixResult(name=fix.name, state=FixState.NOT_NEEDED)
+    variables = scope.variables(checks)
+    owner = scope.run.spec.runbook_ref.name
+    if fix.when is not None:
+        (answer,) = await context.evaluate([fix.when], variables, owner=owner, scope="input")
+        if answer.error:
+            return FixResult(
+                name=fix.name, state=FixState.NOT_APPLICABLE, reason="ExpressionFailed", message=f"when: {answer.error}"
+            )
+        if answer.value is not True:
+            return FixResult(name=fix.name, state=FixState.NOT_NEEDED)
+    try:
+        return await _plan(context, scope, fix, variables, plans, status)
+    except ReadError as error:
+        return FixResult(name=fix.name, state=FixState.ERROR, reason=error.reason, message=error.message)
+    except ValidationError as error:
+        return FixResult(name=fix.name, state=FixState.NOT_APPLICABLE, reason="InvalidInput", message=_first(error))
+    except TimeoutError:
+        return FixResult(name=fix.name, state=FixState.ERROR, reason="Timeout", message="no answer in time")
+
+
+async def _plan(
+    context: Context,
+    scope: Scope,
+    fix: Fix,
+    variables: dict[str, Any],
+    plans: tuple[RemediationPlan, ...],
+    status: IncidentRunStatus,
+) -> FixResult:
+    bound = bind_inputs(infos()[fix.action], fix.inputs, {p.name for p in scope.runbook.parameters})
+    rendered = await context.render(bound, variables, owner=scope.run.spec.runbook_ref.name)
+    if rendered.error:
+        return FixResult(
+            name=fix.name, state=FixState.NOT_APPLICABLE, reason="ExpressionFailed", message=rendered.error
+        )
+    grant = scope.grant_for(fix.action)
+    if grant is None or grant.spec.aws is None:
+        message = f"no ActionGrant permits {fix.action} here; ask a platform admin for one"
+        return FixResult(name=fix.name, state=FixState.NOT_APPLICABLE, reason="GrantMissing", message=message)
+    wire = _without_nulls(rendered.value)
+    action, draft, _ = await draft_fix(context, scope, fix.action, wire, grant)
+    if isinstance(draft, NotApplicable):
+        return FixResult(name=fix.name, state=FixState.NOT_APPLICABLE, reason=draft.reason, message=draft.message)
+    permission: Permission = await context.pool.run(
+        context.aws.simulate, grant.spec.aws, draft.calls, timeout=context.settings.observe_timeout
+    )
+    plan = complete(
+        draft,
+        run=scope.run,
+        fix=fix.name,
+        action=action.name,
+        attempt=plan_attempt(plans, fix.name),
+        inputs=wire,
+        grant=grant,
+        permission=permission,
+    )
+    baseline = status.baseline
+    gates = closed(
+        GateFacts(
+            plan=plan.spec,
+            run_automation=scope.run.spec.automation,
+            grant=grant,
+            baseline=baseline,
+            drill=scope.run.spec.drill,
+        )
+    )
+    return FixResult(name=fix.name, plan=plan, gates=gates)
+
+
+async def draft_fix(
+    context: Context, scope: Scope, name: str, wire: Mapping[str, Any], grant: ActionGrant
+) -> tuple[FixAction[Any, Any], PlanDraft | NotApplicable, Any]:
+    """Observe and plan one fix. Returns the action, its draft and the facts. Errors: ReadError, ValidationError."""
+    action = catalogue()[name]
+    assert isinstance(action, FixAction)  # noqa: S101  (core.runbook refuses a check used as a fix)
+    inputs = action.inputs_model.model_validate(wire)
+    reader = context.reader(grant, since=scope.since, memo=scope.memo)
+    facts = await context.pool.run(action.observe, inputs, reader, timeout=context.settings.observe_timeout)
+    return action, action.plan(inputs, facts), facts
+
+
+def same_plan(plan: RemediationPlan, draft: PlanDraft, grant: ActionGrant) -> bool:
+    """Tell whether a draft made now is the plan that was stored, by its hash."""
+    aws = grant.spec.aws
+    if aws is None:
+        return False
+    region = draft.region or aws.regions[0]
+    return plan.spec.hash == hash_draft(draft, fix=plan.spec.fix, account=aws.account, region=region, role=aws.role_arn)
+
+
+async def measure_impact(context: Context, scope: Scope, checks: Mapping[str, CheckResult]) -> Impact | None:
+    """Evaluate the runbook's impact expressions; None where they have no answer."""
+    if scope.runbook.impact is None:
+        return None
+    sources = [scope.runbook.impact.failed, scope.runbook.impact.total]
+    answers = await context.evaluate(
+        sources, scope.variables(checks), owner=scope.run.spec.runbook_ref.name, scope="input"
+    )
+    values = [a.value for a in answers if not a.error and isinstance(a.value, int | float)]
+    if len(values) != 2 or values[1] <= 0:
+        return None
+    failed, total = float(values[0]), float(values[1])
+    percent = round(100 * failed / total, 1)
+    return Impact(
+        summary=f"{percent:g}% of requests failed ({failed:g} of {total:g})",
+        failed=failed,
+        total=total,
+        percent=percent,
+    )
+
+
+def reader_of(context: Context, grant: ActionGrant, since: datetime) -> Reader:
+    """Return a reader that shares nothing: for looking again just before or after a call."""
+    return context.reader(grant, since=since, memo=None)

@@ -1,0 +1,67 @@
+"""What a run refers to: runbook, revision, parameters, grants; or the first reason why it can't start."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..api.grant import ActionGrant
+from ..api.run import IncidentRun
+from ..api.runbook import RunbookSpec
+from ..core.run import Refusal
+from ..core.runbook import bind_parameters
+from .context import Context
+from .runbooks import revision_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolved:
+    """Everything a run refers to, found and valid."""
+
+    runbook: RunbookSpec
+    revision: str
+    parameters: Mapping[str, Any]
+    dependencies: Mapping[str, frozenset[str]]
+    grants: tuple[ActionGrant, ...]
+
+
+async def resolve(context: Context, run: IncidentRun) -> Resolved | Refusal:
+    """Find what a run refers to: live before it started, by its pinned revision afterwards."""
+    pin = run.status.runbook
+    namespace = run.metadata.namespace or ""
+    if run.status.started_at is not None and pin is not None:
+        spec = await context.revisions.load(namespace, pin.revision)
+        if spec is None:
+            return Refusal(reason="RevisionLost", message=f"ControllerRevision {pin.revision} is gone; apply a new run")
+        revision = pin.revision
+    else:
+        ref = run.spec.runbook_ref
+        raw = context.store.get(ref.kind, (namespace if ref.kind == "Runbook" else "", ref.name))
+        if raw is None:
+            near = context.store.names(ref.kind, namespace if ref.kind == "Runbook" else "")
+            known = f"; known: {', '.join(near[:5])}" if near else "; none is installed"
+            return Refusal(reason="RunbookNotFound", message=f"there is no {ref.kind} {ref.name!r}{known}")
+        spec = raw["spec"]
+        revision = revision_name(ref.kind, ref.name, spec)
+    runbook, problems, graph = context.runbooks.read(revision, spec)
+    if problems:
+        first = problems[0]
+        return Refusal(reason="RunbookInvalid", message=f"{run.spec.runbook_ref.name}: {first.field}: {first.message}")
+    parameters, wrong = bind_parameters(runbook, run.spec.parameters)
+    if wrong:
+        return Refusal(reason="ParametersInvalid", message="; ".join(p.message for p in wrong[:4]))
+    grants = await grants_of(context, namespace)
+    if not grants and run.status.started_at is None:
+        return Refusal(
+            reason="GrantMissing",
+            message=f"no ActionGrant selects namespace {namespace}: a platform admin grants what its runs may touch",
+        )
+    if run.status.started_at is None:
+        await context.revisions.ensure(namespace, revision, spec)
+    return Resolved(runbook=runbook, revision=revision, parameters=parameters, dependencies=graph, grants=grants)
+
+
+async def grants_of(context: Context, namespace: str) -> tuple[ActionGrant, ...]:
+    """Return the grants that select a namespace, by name."""
+    labels = await context.kube.namespace_labels(namespace)
+    grants = (ActionGrant.model_validate(raw) for raw in context.store.all("ActionGrant"))
+    return tuple(sorted((g for g in grants if g.selects(labels)), key=lambda g: g.metadata.name))

@@ -1,0 +1,266 @@
+"""IncidentRun: read → decide → persist → perform."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from ..adapters.kube import AlreadyExists, Conflict, NotFound
+from ..adapters.store import Key
+from ..api.plan import PlanState, RemediationPlan
+from ..api.run import IncidentRun
+from ..core.run import (
+    EndRound,
+    FixResult,
+    PlanFixes,
+    Refusal,
+    Round,
+    RunChecks,
+    RunEffect,
+    RunView,
+    StartRound,
+    StorePlans,
+    Tell,
+    decide_run,
+    is_observe_only,
+)
+from .context import Context
+from .observing import Scope, ask_check, look_back_from, measure_impact, plan_fix
+from .resolving import Resolved, resolve
+
+log = logging.getLogger(__name__)
+
+KIND = "IncidentRun"
+
+
+@dataclass
+class Session:
+    """What this process knows of a run besides what is stored: lost at a restart, made again by looking."""
+
+    round: Round | None = None
+    scope: Scope | None = None
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    failure: Exception | None = None
+    #: Settled plans are in no watch: a run that had plans before this process asks for them once.
+    plans_known: bool = False
+
+
+class RunController:
+    """Moves runs: the only writer of their status."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._sessions: dict[Key, Session] = {}
+
+    async def reconcile(self, key: Key) -> datetime | None:
+        """Decide and act until nothing is left to do now; return when to look again.
+
+        Errors: those of the API server and of effects, for the queue to back off.
+        """
+        raw = self._context.store.get(KIND, key)
+        if raw is None:
+            self._forget(key)
+            return None
+        session = self._sessions.setdefault(key, Session())
+        if session.failure is not None:
+            failure, session.failure = session.failure, None
+            session.round = None
+            raise failure
+        if not session.plans_known:
+            await self._recall_plans(raw)
+            session.plans_known = True
+        while True:
+            run = IncidentRun.model_validate(raw)
+            resolved = await resolve(self._context, run)
+            now = self._context.clock.now()
+            plans = self._plans(run)
+            decision = decide_run(self._view(run, resolved, session, plans), now)
+            if decision.status != run.status:
+                try:
+                    raw = await self._context.kube.write_status(raw, decision.status.wire())
+                except NotFound:
+                    self._context.store.remove(KIND, key)
+                    self._forget(key)
+                    return None
+                except Conflict:
+                    self._context.store.put(KIND, await self._context.kube.get(KIND, *key))
+                    return now
+                self._context.store.put(KIND, raw)
+            self._hand_on(run, decision.status.active_plan, settled=decision.status.settled)
+            again = await self._perform(key, run, session, resolved, plans, decision.effects)
+            if decision.status.settled:
+                self._forget(key)
+                return None
+            if again or (decision.wake_at is not None and decision.wake_at <= now and decision.status != run.status):
+                continue
+            return decision.wake_at
+
+    def _view(
+        self, run: IncidentRun, resolved: Resolved | Refusal, session: Session, plans: tuple[RemediationPlan, ...]
+    ) -> RunView:
+        timing = self._context.settings.timing
+        if isinstance(resolved, Refusal):
+            return RunView(run=run, refusal=resolved, plans=plans, timing=timing, round=session.round)
+        return RunView(
+            run=run,
+            runbook=resolved.runbook,
+            revision=resolved.revision,
+            dependencies=resolved.dependencies,
+            plans=plans,
+            round=session.round,
+            timing=timing,
+            observe_only=is_observe_only(run),
+        )
+
+    def _plans(self, run: IncidentRun) -> tuple[RemediationPlan, ...]:
+        raw = self._context.store.plans_of(run.metadata.namespace or "", run.metadata.name)
+        plans = (RemediationPlan.model_validate(p) for p in raw)
+        return tuple(p for p in plans if p.spec.run_ref.uid == run.metadata.uid)
+
+    async def _recall_plans(self, raw: dict[str, Any]) -> None:
+        """Read the plans a run had before this process, settled ones too."""
+        run = IncidentRun.model_validate(raw)
+        if run.status.diagnosed_at is None:
+            return
+        label = f"ops.shopsmart.com/run={run.metadata.name[:63].rstrip('-.')}"
+        async for plan in self._context.kube.stored(
+            "RemediationPlan", run.metadata.namespace or "", label_selector=label
+        ):
+            self._context.store.put("RemediationPlan", plan)
+
+    def _hand_on(self, run: IncidentRun, active: str | None, *, settled: bool) -> None:
+        """Wake the plans that the stored status concerns: the one with the baton, or all at the end."""
+        namespace = run.metadata.namespace or ""
+        if active is not None and active != run.status.active_plan:
+            self._context.enqueue("RemediationPlan", (namespace, active))
+        if settled:
+            for plan in self._context.store.plans_of(namespace, run.metadata.name):
+                self._context.enqueue("RemediationPlan", (namespace, plan["metadata"]["name"]))
+
+    async def _perform(
+        self,
+        key: Key,
+        run: IncidentRun,
+        session: Session,
+        resolved: Resolved | Refusal,
+        plans: tuple[RemediationPlan, ...],
+        effects: tuple[RunEffect, ...],
+    ) -> bool:
+        """Perform effects; True when there is something to decide at once."""
+        again = False
+        for effect in effects:
+            match effect:
+                case Tell(reason, message, warning):
+                    self._context.kube.post_event(run.wire(), reason, message, "Warning" if warning else "Normal")
+                case StartRound(kind) if isinstance(resolved, Resolved):
+                    session.round = Round(kind=kind, started_at=self._context.clock.now())
+                    session.scope = Scope(
+                        run=run,
+                        runbook=resolved.runbook,
+                        parameters=resolved.parameters,
+                        grants=resolved.grants,
+                        since=look_back_from(run, plans, self._context),
+                        now=self._context.clock.now(),
+                        dependencies=resolved.dependencies,
+                        memo=self._context.aws.memo(),
+                    )
+                    again = True
+                case RunChecks(names) if session.round is not None:
+                    session.round = replace(session.round, running=session.round.running | set(names))
+                    for name in names:
+                        self._start(key, session, self._ask(key, session, name))
+                case PlanFixes() if session.round is not None:
+                    session.round = replace(session.round, planning=True)
+                    self._start(key, session, self._plan(key, session, run))
+                case StorePlans() if session.round is not None:
+                    await self._store_plans(session.round, plans)
+                    session.round = replace(session.round, stored=True)
+                    again = True
+                case EndRound():
+                    session.round, session.scope = None, None
+                case _:
+                    log.warning("nothing to do %s for: %s has no round", type(effect).__name__, key)
+        return again
+
+    def _start(self, key: Key, session: Session, work: Coroutine[Any, Any, None]) -> None:
+        async def guarded() -> None:
+            try:
+                await work
+            except Exception as error:  # handed to the next reconcile, which raises it for the queue to back off
+                session.failure = error
+            finally:
+                self._context.enqueue(KIND, key)
+
+        task = asyncio.create_task(guarded())
+        session.tasks.add(task)
+        task.add_done_callback(session.tasks.discard)
+
+    async def _ask(self, key: Key, session: Session, name: str) -> None:
+        round_, scope = session.round, session.scope
+        if round_ is None or scope is None:
+            return
+        check = next(c for c in scope.runbook.checks if c.name == name)
+        result = await ask_check(self._context, scope, check, round_.checks)
+        now_round = session.round
+        if now_round is None or now_round.started_at != round_.started_at:
+            return
+        session.round = replace(
+            now_round, checks={**now_round.checks, name: result}, running=now_round.running - {name}
+        )
+
+    async def _plan(self, key: Key, session: Session, run: IncidentRun) -> None:
+        round_, scope = session.round, session.scope
+        if round_ is None or scope is None:
+            return
+        plans = self._plans(run)
+        fixes: dict[str, FixResult] = {}
+        results = await asyncio.gather(
+            *(plan_fix(self._context, scope, fix, round_.checks, plans, run.status) for fix in scope.runbook.fixes)
+        )
+        for result in results:
+            fixes[result.name] = result
+        impact = await measure_impact(self._context, scope, round_.checks)
+        if session.round is not None and session.round.started_at == round_.started_at:
+            session.round = replace(session.round, fixes=fixes, planning=False, impact=impact)
+
+    async def _store_plans(self, round_: Round, plans: tuple[RemediationPlan, ...]) -> None:
+        """Create this round's plans; supersede open ones of the same fix that would not be made today."""
+        for result in (round_.fixes or {}).values():
+            if result.plan is None:
+                continue
+            fresh = result.plan
+            for old in plans:
+                if old.spec.fix != fresh.spec.fix or old.status.settled or old.metadata.name == fresh.metadata.name:
+                    continue
+                if old.status.state == PlanState.PROPOSED:
+                    await self._supersede(old)
+            try:
+                wire = fresh.wire()
+                wire.pop("status", None)
+                self._context.store.put("RemediationPlan", await self._context.kube.create(wire))
+            except AlreadyExists:
+                key = (fresh.metadata.namespace or "", fresh.metadata.name)
+                self._context.store.put("RemediationPlan", await self._context.kube.get("RemediationPlan", *key))
+
+    async def _supersede(self, plan: RemediationPlan) -> None:
+        key = (plan.metadata.namespace or "", plan.metadata.name)
+        stored = self._context.store.get("RemediationPlan", key)
+        if stored is None:
+            return
+        status = plan.status.model_copy(
+            update={
+                "state": PlanState.SUPERSEDED,
+                "reason": "WorldChanged",
+                "message": "a newer diagnosis plans this fix otherwise",
+                "finished_at": self._context.clock.now(),
+                "settled": True,
+            }
+        )
+        self._context.store.put("RemediationPlan", await self._context.kube.write_status(stored, status.wire()))
+
+    def _forget(self, key: Key) -> None:
+        session = self._sessions.pop(key, None)
+        for task in session.tasks if session else ():
+            task.cancel()

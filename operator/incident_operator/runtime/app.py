@@ -1,0 +1,192 @@
+"""The process: server and election first, then, while leading, list, workers and watch.
+
+A lost Lease ends the process at once: whoever took it must never meet a second writer. SIGTERM stops new work, lets
+what is under way end, releases the Lease. Source: facts on kopf, section 3.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Coroutine, Mapping
+from typing import Any
+
+from ..actions.catalogue import infos
+from ..adapters.aws import Gateway
+from ..adapters.clock import Clock
+from ..adapters.evaluator import Evaluator
+from ..adapters.kube import Kube, KubeError, NotFound
+from ..adapters.pool import Pool
+from ..adapters.store import Key, Store
+from ..controllers import Controller, build
+from ..controllers.context import Context
+from ..controllers.runbooks import Revisions, Runbooks
+from ..settings import Settings
+from .leader import Leader, LeaseLost
+from .queue import Item, Queue
+from .server import Metrics, Server
+from .watch import Watch
+
+log = logging.getLogger(__name__)
+
+EXIT_LEASE_LOST = 3
+EXIT_FAILED = 1
+
+
+class App:
+    """Everything of one process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._clock = Clock()
+        self._metrics = Metrics()
+        self._why_not_ready: str | None = "starting"
+        self._server = Server(
+            self._metrics, lambda: self._why_not_ready, host=settings.http_host, port=settings.http_port
+        )
+        self._queue = Queue(self._clock.monotonic)
+        self._stop = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> int:
+        """Run until told to stop; return the exit code."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        await self._server.start()
+        kube = await Kube.connect(self._clock)
+        leader = Leader(kube, self._clock, self._settings)
+        try:
+            self._why_not_ready = None
+            acquiring = asyncio.create_task(leader.acquire())
+            stopping = asyncio.create_task(self._stop.wait())
+            await asyncio.wait({acquiring, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            if not acquiring.done():
+                acquiring.cancel()
+                return 0
+            await acquiring
+            return await self._lead(kube, leader)
+        finally:
+            await kube.close()
+            await self._server.stop()
+
+    async def _lead(self, kube: Kube, leader: Leader) -> int:
+        store, pool, evaluator = Store(), Pool(self._settings.effect_threads), Evaluator()
+        context = Context(
+            settings=self._settings,
+            clock=self._clock,
+            store=store,
+            kube=kube,
+            evaluator=evaluator,
+            aws=Gateway(now=self._clock.now, scaled=self._settings.scaled),
+            pool=pool,
+            leader=leader,
+            runbooks=Runbooks(infos()),
+            revisions=Revisions(kube),
+            enqueue=self._enqueue,
+        )
+        controllers = build(context)
+        watch = Watch(store, kube, self._enqueue, self._settings.namespaces)
+        self._metrics.watch(
+            {
+                "queue_depth": ("Keys ready and waiting", lambda: float(self._queue.depth)),
+                "queue_oldest_seconds": ("Longest wait of a ready key", lambda: self._queue.oldest_age),
+                "leader": ("1 while this replica leads", lambda: float(leader.held())),
+                "leader_epoch": ("Number of this acquisition of the Lease", lambda: float(leader.epoch)),
+                "objects_held": ("Objects in memory", lambda: float(store.count(("IncidentRun", "RemediationPlan")))),
+                "api_writes": ("Writes to the API server", lambda: float(kube.writes)),
+                "api_conflicts": ("Status writes that met a newer object", lambda: float(kube.conflicts)),
+                "events_dropped": ("Kubernetes Events that could not be posted", lambda: float(kube.events_dropped)),
+                "watch_events": ("Events of all watches", lambda: float(watch.events)),
+            }
+        )
+        keeping = asyncio.create_task(leader.keep())
+        keeping.add_done_callback(_exit_if_lost)
+        try:
+            await self._list(watch)
+            for _ in range(self._settings.workers):
+                self._start(self._work(controllers))
+            self._start(kube.post_events())
+            self._start(watch.sweep())
+            await watch.run(self._stop, asyncio.Event())
+            log.info("stopping: no new work, waiting for what is under way")
+            await self._drain()
+            return 0
+        finally:
+            keeping.remove_done_callback(_exit_if_lost)
+            keeping.cancel()
+            for task in self._tasks:
+                task.cancel()
+            await evaluator.close()
+            pool.close()
+            await leader.release()
+
+    async def _list(self, watch: Watch) -> None:
+        """List everything once, however long the API server takes to have our kinds."""
+        while not self._stop.is_set():
+            try:
+                await watch.list_all()
+            except NotFound:
+                self._why_not_ready = "the CRDs are not installed: kubectl apply -f crds/"
+            except KubeError as error:
+                self._why_not_ready = f"the API server: {error}"
+            else:
+                self._why_not_ready = None
+                return
+            log.warning("not ready: %s", self._why_not_ready)
+            await asyncio.sleep(1)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+
+    def _enqueue(self, kind: str, key: Key) -> None:
+        if not self._stop.is_set():
+            self._queue.add((kind, key))
+
+    async def _work(self, controllers: Mapping[str, Controller]) -> None:
+        while True:
+            item = await self._queue.get()
+            try:
+                if not self._stop.is_set() and item[0] in controllers:
+                    await self._reconcile(controllers[item[0]], item)
+            finally:
+                self._queue.done(item)
+
+    async def _reconcile(self, controller: Controller, item: Item) -> None:
+        kind, key = item
+        began = self._clock.monotonic()
+        try:
+            wake_at = await controller.reconcile(key)
+        except KubeError as error:
+            pause = self._queue.retry(item)
+            self._metrics.reconciles.labels(kind, "error").inc()
+            log.warning("%s %s/%s: %s; again in %.1f s", kind, *key, error, pause)
+        except Exception:
+            pause = self._queue.retry(item)
+            self._metrics.reconciles.labels(kind, "error").inc()
+            log.exception("%s %s/%s failed; again in %.1f s", kind, *key, pause)
+        else:
+            self._queue.succeeded(item)
+            self._metrics.reconciles.labels(kind, "ok").inc()
+            if wake_at is not None:
+                self._queue.add_after(item, (wake_at - self._clock.now()).total_seconds() + 0.001)
+        self._metrics.reconcile_seconds.labels(kind).observe(self._clock.monotonic() - began)
+
+    async def _drain(self) -> None:
+        """Wait, for as long as a call may take, until nothing is under way."""
+        until = self._clock.monotonic() + self._settings.call_timeout.total_seconds()
+        while self._queue.busy and self._clock.monotonic() < until:
+            await asyncio.sleep(0.05)
+
+
+def _exit_if_lost(task: asyncio.Task[None]) -> None:
+    """End the process at once when the Lease is lost: no clean-up that would still write."""
+    error = None if task.cancelled() else task.exception()
+    if error is None:
+        return
+    reason = str(error) if isinstance(error, LeaseLost) else f"{type(error).__name__}: {error}"
+    log.error("ending at once: %s", reason)
+    logging.shutdown()
+    os._exit(EXIT_LEASE_LOST)

@@ -1,0 +1,120 @@
+"""What changed: kopf's `on.event` feeds the store and the queue, and does nothing else.
+
+kopf is used for watching, authentication and its life cycle only; its timers, daemons, patches and peering are not
+(facts on kopf say why). Settled runs and plans are in no watch, list or memory: a field selector leaves them out.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import kopf
+
+from ..adapters.kube import Kube, KubeError
+from ..adapters.store import Key, Store, key_of
+from ..api import GROUP, KINDS, VERSION
+from ..api.meta import KubernetesObject
+
+log = logging.getLogger(__name__)
+
+UNSETTLED = "status.settled!=true"
+SETTLING = frozenset({"IncidentRun", "RemediationPlan"})
+#: Kinds whose change may let runs start or go on.
+REFERRED = frozenset({"Runbook", "ClusterRunbook", "ActionGrant"})
+SWEEP_SECONDS = 300.0
+
+
+class Watch:
+    """Keeps the store current and asks for reconciles."""
+
+    def __init__(
+        self, store: Store, kube: Kube, enqueue: Callable[[str, Key], None], namespaces: tuple[str, ...]
+    ) -> None:
+        self._store, self._kube, self._enqueue, self._namespaces = store, kube, enqueue, namespaces
+        self.events = 0
+
+    async def list_all(self) -> None:
+        """Fill the store, so that nothing is decided on half of what there is, and ask for everything.
+
+        Errors: KubeError.
+        """
+        for kind in KINDS:
+            await self._list(kind)
+
+    async def sweep(self) -> None:
+        """List again every few minutes, until cancelled: finds what a broken watch missed."""
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            try:
+                await self.list_all()
+            except KubeError as error:
+                log.warning("the sweep is left out this time: %s", error)
+
+    async def _list(self, kind: type[KubernetesObject]) -> None:
+        name = kind.resource.kind
+        found: set[Key] = set()
+        scopes = self._namespaces if kind.resource.scope == "Namespaced" and self._namespaces else ("",)
+        for namespace in scopes:
+            selector = UNSETTLED if name in SETTLING else ""
+            async for raw in self._kube.stored(name, namespace, field_selector=selector):
+                found.add(key_of(raw))
+                if self._store.put(name, raw):
+                    self._enqueue(name, key_of(raw))
+        for raw in self._store.all(name):
+            if key_of(raw) not in found:
+                self._store.gone(name, key_of(raw))
+                self._enqueue(name, key_of(raw))
+
+    def took(self, kind: str, event: str | None, raw: dict[str, Any]) -> None:
+        """Take note of one event."""
+        self.events += 1
+        raw = {**raw, "kind": kind}
+        key = key_of(raw)
+        if event == "DELETED":
+            self._store.gone(kind, key)
+        elif not self._store.put(kind, raw):
+            return
+        self._enqueue(kind, key)
+        if kind == "RemediationPlan":
+            self._enqueue("IncidentRun", (key[0], raw["spec"]["runRef"]["name"]))
+        if kind in REFERRED:
+            for run in self._store.all("IncidentRun"):
+                if not (run.get("status") or {}).get("startedAt"):
+                    self._enqueue("IncidentRun", key_of(run))
+
+    async def run(self, stop: asyncio.Event, ready: asyncio.Event) -> None:
+        """Watch until stopped. kopf ends with an error on long trouble with the API: the process ends with it."""
+        registry = kopf.OperatorRegistry()
+        settings = kopf.OperatorSettings()
+        settings.peering.standalone = True
+        settings.posting.enabled = False
+        settings.queueing.idle_timeout = 0.5
+        settings.watching.chunk_size = 500
+        settings.watching.server_timeout = 300
+        settings.networking.request_timeout = 30
+        settings.networking.connect_timeout = 5
+        settings.networking.error_backoffs = (1, 1, 2, 3, 5, 8, 13, 21)
+        settings.scanning.disabled = True
+
+        @kopf.on.login(registry=registry)
+        def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+            return kopf.login_with_kubeconfig(**kwargs) or kopf.login_with_service_account(**kwargs)
+
+        for kind in KINDS:
+            if kind.resource.kind in SETTLING:
+                settings.watching.field_selectors[kind.resource.plural] = UNSETTLED
+            self._handle(registry, kind.resource.kind, kind.resource.plural)
+        await kopf.operator(
+            registry=registry,
+            settings=settings,
+            clusterwide=not self._namespaces,
+            namespaces=self._namespaces,
+            stop_flag=stop,
+            ready_flag=ready,
+        )
+
+    def _handle(self, registry: kopf.OperatorRegistry, kind: str, plural: str) -> None:
+        @kopf.on.event(GROUP, VERSION, plural, registry=registry, id=kind)
+        async def handle(event: Any, **_: Any) -> None:
+            self.took(kind, event["type"], dict(event["object"]))
