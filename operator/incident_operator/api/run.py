@@ -289,6 +289,15 @@ class IncidentRun(KubernetesObject):
             " && (!has(self.spec.drill) || self.spec.drill == oldSelf.spec.drill))",
             "this run has started: only spec.automation may still change, downwards; create a new IncidentRun",
         ),
+        (
+            "!has(oldSelf.status) || !has(oldSelf.status.startedAt) || !has(oldSelf.spec.automation) || "
+            "(has(self.spec.automation)"
+            " && ['None', 'Low', 'Disruptive', 'Destructive'].indexOf(self.spec.automation.applyUpTo)"
+            " <= ['None', 'Low', 'Disruptive', 'Destructive'].indexOf(oldSelf.spec.automation.applyUpTo)"
+            " && ['None', 'Low', 'Disruptive', 'Destructive'].indexOf(self.spec.automation.askUpTo)"
+            " <= ['None', 'Low', 'Disruptive', 'Destructive'].indexOf(oldSelf.spec.automation.askUpTo))",
+            "this run has started: automation may only be lowered, never raised",
+        ),
     )
 
     resource: ClassVar[Resource] = Resource(
