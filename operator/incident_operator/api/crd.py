@@ -93,7 +93,7 @@ class _Converter:
             return {**kinds[0], **{key: value for key, value in merged.items() if key in _KEPT}}
         if all(kind.get("type") == "string" and "enum" in kind for kind in kinds):
             values = dict.fromkeys(value for kind in kinds for value in kind["enum"])
-            return {"type": "string", "enum": list(values), **_default_of(node)}
+            return {"type": "string", "enum": list(values), "maxLength": max(map(len, values)), **_default_of(node)}
         raise NotStructural(f"{path}: a union of {[kind.get('type') for kind in kinds]} has no structural form")
 
     @staticmethod
@@ -106,7 +106,10 @@ class _Converter:
         kind = out.get("type")
         if kind is None:
             raise NotStructural(f"{path}: no type; annotate it as AnyJson if any JSON is meant")
-        if kind == "string" and not {"enum", "format"} & out.keys():
+        if kind == "string" and "enum" in out:
+            # Nothing longer passes anyway; without it CEL counts with strings of megabytes.
+            out["maxLength"] = max(len(value) for value in out["enum"])
+        elif kind == "string" and "format" not in out:
             out.setdefault("maxLength", _MAX_LENGTH)
         if kind == "array":
             out.setdefault("maxItems", _MAX_ITEMS)

@@ -42,10 +42,6 @@ class Parameter(Model):
     """An input of the runbook, typed and bounded; a run that misses or breaks one is refused with the reason."""
 
     model_config = rules(
-        (
-            "!(has(self.required) && self.required && has(self.default))",
-            "a required parameter has no default: drop one of the two",
-        ),
         ("!has(self.pattern) || self.type == 'string'", "pattern is for type string"),
         (
             "!(has(self.minimum) || has(self.maximum)) || self.type in ['integer', 'number']",

@@ -74,6 +74,9 @@ class _Validation:
         for p, parameter in enumerate(self.spec.parameters):
             if parameter.pattern is not None and not _compiles(parameter.pattern):
                 yield _problem(f"spec.parameters[{p}].pattern", "this is not a regular expression")
+            if parameter.required and parameter.default is not None:
+                message = f"parameter {parameter.name!r} is required and has a default: drop one of the two"
+                yield _problem(f"spec.parameters[{p}].default", message)
             if parameter.default is not None:
                 wrong = _value_problem(parameter, parameter.default)
                 if wrong:
