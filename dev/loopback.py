@@ -1,6 +1,7 @@
 """An address of this checkout's own: two checkouts side by side never meet, not even on a fixed port."""
 
 import hashlib
+import json
 import socket
 from pathlib import Path
 
@@ -35,3 +36,33 @@ def free_ports(host: str, count: int, preferred: tuple[int, ...] = ()) -> list[i
     finally:
         for probe in held:
             probe.close()
+
+
+class PortBook:
+    """The ports of one state directory: a part that comes back gets the port it had, where that is still free.
+
+    Not for two processes at once: whoever brings a stack up holds its lock.
+    """
+
+    def __init__(self, file: Path, host: str) -> None:
+        self._file, self._host = file, host
+
+    def take(self, *names: str, running: bool = False) -> list[int]:
+        """Return one port for each name: as recorded while the part is running, else one that is free."""
+        known = self._read()
+        if running and all(name in known for name in names):
+            return [known[name] for name in names]
+        # 0 stands for "any": a name that is new must not shift the others' preferences.
+        ports = free_ports(self._host, len(names), tuple(known.get(name, 0) for name in names))
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        self._file.write_text(json.dumps({**known, **dict(zip(names, ports, strict=True))}, indent=1))
+        return ports
+
+    def recorded(self, name: str) -> int | None:
+        """Return the port that a part has or had."""
+        return self._read().get(name)
+
+    def _read(self) -> dict[str, int]:
+        if not self._file.exists():
+            return {}
+        return {str(name): int(port) for name, port in json.loads(self._file.read_text()).items()}

@@ -6,6 +6,7 @@ file also holds when it started, so a reused pid is never taken for ours, nor ki
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 POLL_SECONDS = 0.02
 LOG_TAIL_LINES = 15
@@ -79,9 +81,17 @@ def tail(path: Path, lines: int = LOG_TAIL_LINES) -> str:
     return "\n".join(f"    {line[:400]}" for line in text[-lines:]) or "    (the log is empty)"
 
 
+def inherited() -> dict[str, str]:
+    """Return the caller's environment without what would lead a part to the caller's own cloud or cluster."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("AWS_") and k != "KUBECONFIG"}
+
+
 @dataclass(kw_only=True)
 class Daemon:
-    """One background process. Shape: `state_dir` gets run/<name>.json and logs/<name>.log."""
+    """One background process. Shape: `state_dir` gets run/<name>.json and logs/<name>.log.
+
+    `env` comes on top of `inherited()`.
+    """
 
     name: str
     command: Sequence[str]
@@ -102,17 +112,35 @@ class Daemon:
         record = self._record()
         return record[0] if record and started_at(record[0]) == record[1] else None
 
-    def _record(self) -> tuple[int, str] | None:
+    def is_current(self) -> bool:
+        """Tell whether it runs with this very command and environment."""
+        return self.pid() is not None and self._read().get("fingerprint") == self._fingerprint
+
+    @property
+    def _fingerprint(self) -> str:
+        """What the process is started with, hashed: the environment may hold credentials."""
+        whole = json.dumps([list(self.command), sorted(self.env.items())])
+        return hashlib.sha256(whole.encode()).hexdigest()
+
+    def _read(self) -> dict[str, Any]:
         try:
             record = json.loads(self._pid_file.read_text())
-            return int(record["pid"]), str(record["startedAt"])
-        except (FileNotFoundError, ValueError, KeyError):
-            return None
+        except (FileNotFoundError, ValueError):
+            return {}
+        return record if isinstance(record, dict) else {}
 
-    def start(self) -> None:
-        """Start the process unless it runs."""
-        if self.pid() is not None:
-            return
+    def _record(self) -> tuple[int, str] | None:
+        record = self._read()
+        return (int(record["pid"]), str(record["startedAt"])) if "pid" in record else None
+
+    def start(self) -> bool:
+        """Start the process unless it runs as it should; return whether it was started.
+
+        One that runs with another command or environment is ended first.
+        """
+        if self.is_current():
+            return False
+        self.stop()
         for folder in (self.log.parent, self._pid_file.parent):
             folder.mkdir(parents=True, exist_ok=True)
         with self.log.open("wb") as log:
@@ -121,14 +149,16 @@ class Daemon:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **self.env},
+                env={**inherited(), **self.env},
                 start_new_session=True,
             )
         _children[child.pid] = child
         mark = started_at(child.pid)
         written = self._pid_file.with_suffix(".tmp")
-        written.write_text(json.dumps({"pid": child.pid, "startedAt": mark, "command": list(self.command)}))
+        record = {"pid": child.pid, "startedAt": mark, "command": list(self.command), "fingerprint": self._fingerprint}
+        written.write_text(json.dumps(record))
         written.replace(self._pid_file)
+        return True
 
     def wait_ready(self, ready: Callable[[], bool], *, seconds: float) -> None:
         """Wait until `ready()`.
