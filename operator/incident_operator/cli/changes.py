@@ -1,0 +1,185 @@
+"""What happened between two looks at a run and its plans, one line per change: pure.
+
+This is what `watch` prints where nobody looks at a terminal: logs, CI, pipes. Lines have no control characters and
+do not depend on a width. Vocabulary: a *scene* is the run and its plans at one instant.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from ..api.plan import CallState, JournalEntry, RemediationPlan
+from ..api.run import CheckState, CheckStatus, FixStatus, IncidentRun, IncidentRunStatus, Now
+from ..api.runbook import FindingKind
+from .text import clean, clock, some, until
+
+_LABEL = 13
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """The run (None while it does not exist) and its plans, oldest first."""
+
+    run: IncidentRun | None = None
+    plans: tuple[RemediationPlan, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One line: when, what kind of change, what."""
+
+    at: datetime
+    label: str
+    text: str
+
+    def line(self) -> str:
+        """Return the line as it is printed."""
+        return f"{clock(self.at)}  {self.label:<{_LABEL}} {self.text}"
+
+
+def age(plan: RemediationPlan) -> tuple[str, int, str]:
+    """Return what plans are sorted by: oldest first."""
+    created = plan.metadata.creation_timestamp
+    return created.isoformat() if created else "", plan.spec.attempt, plan.metadata.name
+
+
+def changes(before: Scene, after: Scene, now: datetime) -> list[Change]:
+    """Return what is new, in the order in which it happened.
+
+    Shape: from an empty scene, everything so far. Instants are the objects' own where they have them, else `now`.
+    """
+    if after.run is None:
+        return []
+    old = before.run.status if before.run is not None else IncidentRunStatus()
+    found = [] if before.run is not None else [_opening(after.run, now)]
+    found += _story(old, after.run.status)
+    found += _checks(old, after.run.status, now)
+    found += _asides(old, after.run.status, now)
+    found += _fixes(old, after.run.status, now)
+    known = {p.metadata.name: p for p in before.plans}
+    for plan in after.plans:
+        found += _plan(known.get(plan.metadata.name), plan, now)
+    found.sort(key=lambda change: change.at)
+    return [*found, *_recovery(old, after.run.status), *_now(old.now, after.run.status.now, now)]
+
+
+def _opening(run: IncidentRun, now: datetime) -> Change:
+    incident = run.spec.incident
+    what = " ".join(clean(part) for part in (incident.ticket, incident.severity, incident.title) if part)
+    return Change(
+        at=run.metadata.creation_timestamp or now,
+        label="IncidentRun",
+        text=f"{run.metadata.namespace}/{run.metadata.name}: {what}; runbook {clean(run.spec.runbook_ref.name)}",
+    )
+
+
+def _story(old: IncidentRunStatus, new: IncidentRunStatus) -> Iterator[Change]:
+    told = set(old.timeline)
+    for entry in new.timeline:
+        if entry not in told:
+            source = f" [{clean(entry.source)}]" if entry.source else ""
+            yield Change(at=entry.at, label=clean(entry.reason), text=clean(entry.message) + source)
+
+
+def _checks(old: IncidentRunStatus, new: IncidentRunStatus, now: datetime) -> Iterator[Change]:
+    known = {check.name: _answer(check) for step in old.steps for check in step.checks}
+    for step in new.steps:
+        for check in step.checks:
+            if known.get(check.name) == _answer(check) or check.state in (CheckState.PENDING, CheckState.RUNNING):
+                continue
+            detail = ": ".join(clean(part) for part in (check.reason, check.message) if part)
+            yield Change(
+                at=check.finished_at or now,
+                label="check",
+                text=f"{check.name} {check.state}" + (f": {detail}" if detail else ""),
+            )
+
+
+def _answer(check: CheckStatus) -> tuple[str, str | None, str]:
+    return check.state, check.reason, check.message
+
+
+def _asides(old: IncidentRunStatus, new: IncidentRunStatus, now: datetime) -> Iterator[Change]:
+    """Findings that are no problem: the timeline tells the others."""
+    known = {(f.reason, f.message) for f in old.findings}
+    for finding in new.findings:
+        if finding.kind == FindingKind.INFO and (finding.reason, finding.message) not in known:
+            text = f"{clean(finding.reason)}: {clean(finding.message)} [check {finding.check}]"
+            yield Change(at=new.diagnosed_at or now, label="info", text=text)
+
+
+def _fixes(old: IncidentRunStatus, new: IncidentRunStatus, now: datetime) -> Iterator[Change]:
+    """Why fixes are not planned, or planned and not applied; from there on their plans tell."""
+    known = {fix.name: (fix.state, fix.message) for step in old.steps for fix in step.fixes}
+    for step in new.steps:
+        for fix in step.fixes:
+            if fix.state in ("NotApplicable", "Blocked", "Error") and known.get(fix.name) != (fix.state, fix.message):
+                yield Change(at=new.diagnosed_at or now, label="fix", text=_fix(fix))
+
+
+def _fix(fix: FixStatus) -> str:
+    detail = ": ".join(clean(part) for part in (fix.reason, fix.message) if part)
+    return f"{fix.name} {fix.state}" + (f": {detail}" if detail else "")
+
+
+def _plan(old: RemediationPlan | None, new: RemediationPlan, now: datetime) -> Iterator[Change]:
+    name, spec, status = new.metadata.name, new.spec, new.status
+    if old is None:
+        text = f"{name}: {clean(spec.title)}; risk {spec.risk}; {some(len(spec.calls), 'call')}"
+        yield Change(at=new.metadata.creation_timestamp or now, label="plan", text=text)
+    told = {(e.phase, e.index, e.attempt, e.state) for e in old.status.calls} if old is not None else set()
+    for entry in status.calls:
+        if (entry.phase, entry.index, entry.attempt, entry.state) not in told:
+            yield _call(new, entry)
+    before = old.status.state if old is not None else None
+    if status.state != before and not (before is None and status.state == "Proposed"):
+        detail = ": ".join(clean(part) for part in (status.reason, status.message) if part)
+        at = status.finished_at or status.applied_at or status.started_at or now
+        yield Change(at=at, label="plan", text=f"{name} {status.state}" + (f": {detail}" if detail else ""))
+
+
+def _call(plan: RemediationPlan, entry: JournalEntry) -> Change:
+    calls = plan.spec.calls if entry.phase == "Apply" else (plan.spec.undo.calls if plan.spec.undo else ())
+    again = f", attempt {entry.attempt}" if entry.attempt > 1 else ""
+    error = f": {clean(entry.error)}" if entry.error else ""
+    request = f" (request {clean(entry.request_id)})" if entry.request_id else ""
+    at = entry.intent_at if entry.state == CallState.INTENDED else entry.finished_at or entry.intent_at
+    text = f"{entry.index + 1}/{len(calls)} {clean(entry.summary)}: {entry.state}{again}{error}{request}"
+    return Change(at=at, label="call" if entry.phase == "Apply" else "undo", text=text)
+
+
+def _recovery(old: IncidentRunStatus, new: IncidentRunStatus) -> Iterator[Change]:
+    recovery = new.recovery
+    if recovery is None or recovery.last_checked_at is None:
+        return
+    before = old.recovery
+    if before is not None and (before.state, before.samples) == (recovery.state, recovery.samples):
+        return
+    clock_runs = (
+        f": {some(recovery.samples, 'sample')} since {clock(since)}" if (since := recovery.passing_since) else ""
+    )
+    yield Change(at=recovery.last_checked_at, label="recovery", text=f"{recovery.state}{clock_runs}")
+
+
+def _now(old: Now | None, new: Now | None, now: datetime) -> Iterator[Change]:
+    if new is None or (old is not None and _doing(old) == _doing(new)):
+        return
+    yield Change(at=now, label="now", text="; ".join(sentences(new, now)))
+    for command in new.next:
+        if old is None or command not in old.next:
+            yield Change(at=now, label="type", text=clean(command))
+
+
+def _doing(now: Now) -> tuple[str | None, ...]:
+    return now.doing, now.waiting_for, now.because
+
+
+def sentences(doing: Now, now: datetime) -> Iterable[str]:
+    """Return what the run does, waits for, until when and why, as clauses."""
+    yield clean(doing.doing)
+    if doing.waiting_for:
+        yield f"waiting for {clean(doing.waiting_for)}"
+    if doing.until:
+        yield f"until {until(doing.until, now)}"
+    if doing.because:
+        yield f"because {clean(doing.because)}"

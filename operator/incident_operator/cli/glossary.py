@@ -1,0 +1,125 @@
+"""What each reason means and what to do about it, in one place: shown by the commands, checked against docs/.
+
+Keys are the reasons as they stand in status. `{run}` and `{ns}` in a command are filled in by `commands`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..api.run import IncidentRun
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How a run can end: what it means, and what to type next."""
+
+    meaning: str
+    next: tuple[str, ...] = ()
+
+
+_PLAN = "kubectl incident plan -n {ns} {run}"
+_DESCRIBE = "kubectl describe irun -n {ns} {run}"
+_GET = "kubectl get irun -n {ns} {run} -o yaml"
+
+#: `status.outcome` of a run that has ended.
+ENDINGS: Mapping[str, Ending] = {
+    "Runbook": Ending(meaning="A fix of the runbook helped, and recovery held.", next=(_PLAN,)),
+    "SelfRecovered": Ending(
+        meaning="The service recovered, and nothing the operator did brought that about.", next=(_DESCRIBE,)
+    ),
+    "Manual": Ending(meaning="A person repaired it and recorded what they did.", next=(_DESCRIBE,)),
+    "NothingFound": Ending(
+        meaning="Every check passed and users are well. That is not yet a false alarm: a person decides.",
+        next=(_DESCRIBE,),
+    ),
+    "DiagnosisIncomplete": Ending(
+        meaning="No problem was found, but a check gave no answer, so nothing can be ruled out.", next=(_DESCRIBE,)
+    ),
+    "NoFixApplies": Ending(
+        meaning="Something is wrong, and no fix of this runbook fits it. A person has to act.", next=(_DESCRIBE,)
+    ),
+    "FixesExhausted": Ending(
+        meaning="Every fix that applies was tried, or one was stopped. A person has to act.", next=(_PLAN, _DESCRIBE)
+    ),
+    "NotPermitted": Ending(
+        meaning="A fix is planned but needs a person's agreement or a permission. Nothing was changed by it.",
+        next=(_PLAN,),
+    ),
+    "ObserveOnly": Ending(
+        meaning="The run was told to look only: nothing was changed. The plans show what a new run would be let to do.",
+        next=(_PLAN,),
+    ),
+    "ApprovalTimeout": Ending(meaning="Nobody agreed to a plan in time. Apply a new run to try again.", next=(_PLAN,)),
+    "RecoveryNotReached": Ending(
+        meaning="Users are still not well although a fix was applied or recovery was awaited.", next=(_PLAN, _DESCRIBE)
+    ),
+    "FixInconclusive": Ending(
+        meaning="Whether a fix helped could not be told. It is still in place: look before doing it again.",
+        next=(_PLAN,),
+    ),
+    "StartDeadline": Ending(
+        meaning="The run came too late after detection to act. Nothing was read or changed: apply a new run.",
+    ),
+    "RevisionLost": Ending(
+        meaning="The stored revision of the runbook that this run follows is gone: apply a new run.", next=(_DESCRIBE,)
+    ),
+}
+
+#: `Accepted=False`: why a run does not start. Its spec can still be edited.
+REFUSALS: Mapping[str, str] = {
+    "RunbookNotFound": "No runbook of that kind and name is installed.",
+    "RunbookInvalid": "The runbook does not hold: its Ready condition names field, line and column.",
+    "ParametersInvalid": "A parameter is missing, unknown or out of its bounds.",
+    "GrantMissing": "No ActionGrant selects the namespace, or none permits this action, region and resource.",
+}
+
+#: `status.gates[].name` of a plan: the fact that blocks.
+GATES: Mapping[str, str] = {
+    "RunbookInvalid": REFUSALS["RunbookInvalid"],
+    "GrantMissing": REFUSALS["GrantMissing"],
+    "RiskAboveCeiling": "The risk is above what the run and its grant allow to be proposed, or this is a drill.",
+    "PermissionMissing": "The grant's role lacks a permission that the plan needs, by simulation.",
+    "NotLeader": "This replica does not hold the Lease; the one that does will act.",
+    "ApprovalMissing": "A person must agree to this plan.",
+}
+
+#: `spec.askBecause` of a plan: why a machine must not apply it by itself.
+ASKS: Mapping[str, str] = {
+    "AccessRemovedOnPurpose": "A protected actor took the access away; giving it back may undo a deliberate decision.",
+    "ActorUnknown": "Nobody can name yet who took the access away; CloudTrail shows changes minutes late.",
+    "BeyondRestorable": "The plan gives access that the grant does not call restorable.",
+}
+
+#: `status.state` of a plan.
+PLAN_STATES: Mapping[str, str] = {
+    "Proposed": "Planned; nothing has been changed.",
+    "Approved": "Agreed to; about to be applied.",
+    "Applying": "Its calls are being made, one at a time, each written down first.",
+    "Verifying": "Every call is made; waiting for the signal that proves it.",
+    "Helped": "The fix's own signal shows that it worked.",
+    "NoEffect": "The signal was measured and shows no effect, or the first call failed. Nothing was put back.",
+    "Worse": "The signal shows harm, and nothing was put back automatically.",
+    "Inconclusive": "The signal could not be measured in time, or only part of the calls took effect.",
+    "Reverting": "It made things worse: the former state is being put back.",
+    "Reverted": "What was changed is put back.",
+    "UndoBlocked": "Putting the former state back failed part way. A person must look now.",
+    "Rejected": "A person said no.",
+    "Superseded": "The world changed before the first call; a newer plan replaces it, or none is needed.",
+    "Expired": "The run ended without it. Nothing was changed.",
+    "Unknown": "A call was interrupted and whether it took effect can't be told. It is never repeated.",
+}
+
+
+def ending_of(run: IncidentRun) -> Ending:
+    """Return what the end of a run means; an outcome this version does not know speaks for itself."""
+    return ENDINGS.get(run.status.outcome or "", Ending(meaning="See the message and the timeline.", next=(_GET,)))
+
+
+def commands(run: IncidentRun) -> tuple[str, ...]:
+    """Return what a person can type now: what the operator says, else what the ending suggests."""
+    if run.status.now is not None and run.status.now.next:
+        return run.status.now.next
+    if run.status.finished_at is None:
+        return ()
+    names = {"ns": run.metadata.namespace or "default", "run": run.metadata.name}
+    return tuple(command.format(**names) for command in ending_of(run).next)

@@ -1,0 +1,247 @@
+"""A run on a terminal: pure functions from api models to styled lines, so that tests read them as text.
+
+Every function returns `rich.text.Text` lines; `.plain` is what a pipe would see. Nothing here knows the terminal
+but `screen`, which fits the story into a height: what matters now stays, the timeline and passed checks give way.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from rich.text import Text
+
+from ..api.plan import RemediationPlan
+from ..api.run import CheckState, FixState, IncidentRun, StepStatus
+from ..api.runbook import FindingKind
+from .changes import Scene
+from .glossary import commands, ending_of
+from .text import clean, clock, length, mark, some, until
+
+_SETTLED_FIX = {FixState.PENDING, FixState.NOT_NEEDED, FixState.NOT_APPLICABLE}
+_PHASE_STYLE = {
+    "Resolved": "bold green",
+    "NothingFound": "bold yellow",
+    "Unresolved": "bold red",
+    "Failed": "bold red",
+    "Expired": "bold yellow",
+    "Cancelled": "bold yellow",
+}
+_SEVERITY_STYLE = {"P0": "bold white on red", "P1": "bold red", "P2": "yellow", "P3": "cyan"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """How to show: plain ASCII marks, all checks or only those that matter, how much of the timeline."""
+
+    ascii_only: bool = False
+    passed_checks: bool = True
+    timeline: int = 12
+
+
+def line(*parts: str | tuple[str, str], indent: int = 0) -> Text:
+    """Return one line of plain and styled parts."""
+    return Text.assemble(" " * indent, *parts, overflow="fold")
+
+
+def signed(state: str, look: Look) -> tuple[str, str]:
+    """Return the mark of a state as a styled part."""
+    return mark(state, ascii_only=look.ascii_only)
+
+
+def screen(scene: Scene, now: datetime, *, look: Look | None = None, size: tuple[int, int] | None = None) -> list[Text]:
+    """Return the whole story, cut to a terminal's width and height in characters if they are given."""
+    look = look or Look()
+    if scene.run is None:
+        return [line(("waiting for the run to be created", "dim"))]
+    if size is None:
+        return list(_screen(scene.run, scene.plans, now, look))
+    narrower = [look, replace(look, timeline=4), replace(look, timeline=4, passed_checks=False)]
+    for attempt in narrower:
+        lines = list(_screen(scene.run, scene.plans, now, attempt))
+        if sum(_rows(text, size[0]) for text in lines) <= size[1]:
+            return lines
+    return [*_fitting(lines, size), line((f"… more: kubectl describe irun {scene.run.metadata.name}", "dim"))]
+
+
+def _rows(text: Text, width: int) -> int:
+    """Return how many rows of a terminal a line takes."""
+    return max(1, -(-text.cell_len // width))
+
+
+def _fitting(lines: Sequence[Text], size: tuple[int, int]) -> Iterator[Text]:
+    """Yield the first lines that leave one row free."""
+    left = size[1] - 1
+    for text in lines:
+        left -= _rows(text, size[0])
+        if left < 0:
+            return
+        yield text
+
+
+def _screen(run: IncidentRun, plans: Sequence[RemediationPlan], now: datetime, look: Look) -> Iterator[Text]:
+    yield from header(run, now)
+    for title, block in (
+        ("Steps", list(steps(run, look))),
+        ("Findings", list(findings(run, look))),
+        ("Plans", [text for plan in plans for text in plan_summary(plan, look)]),
+        ("Recovery", list(recovery(run, now, look))),
+        ("Timeline", list(timeline(run, look.timeline))),
+    ):
+        if block:
+            yield line((title, "bold"))
+            yield from block
+
+
+def header(run: IncidentRun, now: datetime) -> Iterator[Text]:
+    """Yield who and what this is about, what happens now and what a person can type."""
+    incident, status = run.spec.incident, run.status
+    title: list[str | tuple[str, str]] = []
+    if incident.ticket:
+        title += [(clean(incident.ticket), "bold"), "  "]
+    title += [(str(incident.severity), _SEVERITY_STYLE[incident.severity]), "  ", (clean(incident.title or ""), "bold")]
+    yield line(*title)
+    end = status.finished_at or now
+    took = f" {'after' if status.finished_at else 'for'} {length(end - status.started_at)}" if status.started_at else ""
+    drill = (" · drill", "yellow") if run.spec.drill else ""
+    yield line(
+        (str(status.phase), _PHASE_STYLE.get(status.phase, "bold cyan")),
+        f"{took} · {run.metadata.namespace}/{run.metadata.name} · runbook {clean(run.spec.runbook_ref.name)}",
+        drill,
+    )
+    doing = status.now
+    if doing is not None and status.finished_at is None:
+        yield line(("now    ", "dim"), clean(doing.doing))
+        if doing.waiting_for:
+            to = f" until {until(doing.until, now)}" if doing.until else ""
+            yield line(("waits  ", "dim"), f"for {clean(doing.waiting_for)}{to}")
+        if doing.because:
+            yield line(("why    ", "dim"), clean(doing.because))
+    if status.root_cause:
+        kind = "probable" if status.root_cause.probable else "confirmed"
+        yield line(("cause  ", "dim"), f"{clean(status.root_cause.summary)} ({kind})")
+    if status.impact:
+        yield line(("impact ", "dim"), clean(status.impact.summary))
+    if status.finished_at is None:
+        yield from (line(("type   ", "dim"), (clean(command), "cyan")) for command in commands(run))
+
+
+def steps(run: IncidentRun, look: Look) -> Iterator[Text]:
+    """Yield the document's steps with their checks and fixes."""
+    for number, step in enumerate(run.status.steps, 1):
+        yield line(signed(_state_of(step), look), f" {number} {clean(step.title)}", (_by(step), "dim"), indent=1)
+        for check in step.checks:
+            if check.state == CheckState.PASSED and not look.passed_checks:
+                continue
+            yield _item(check.name, str(check.state), check.reason, check.message, look)
+        for fix in step.fixes:
+            if fix.state in _SETTLED_FIX and not look.passed_checks and fix.state != FixState.NOT_APPLICABLE:
+                continue
+            yield _item(f"fix {fix.name}", str(fix.state), fix.reason, fix.message, look)
+
+
+def _state_of(step: StepStatus) -> str:
+    """Return the one state that says most about a step: trouble, then work, then done."""
+    checks = [str(check.state) for check in step.checks]
+    fixes = [str(fix.state) for fix in step.fixes]
+    for state in ("Applying", "Verifying", "Reverting", "Running"):
+        if state in (*checks, *fixes):
+            return state
+    for state in ("Failed", "Error", "Inconclusive", "Pending"):
+        if state in checks:
+            return state
+    return "Passed" if checks else (fixes[0] if fixes else "Pending")
+
+
+def _by(step: StepStatus) -> str:
+    return f"  by {clock(step.expected_by)}" if step.expected_by else ""
+
+
+def _item(name: str, state: str, reason: str | None, message: str, look: Look) -> Text:
+    sign, style = signed(state, look)
+    detail = ": ".join(clean(part) for part in (reason, message) if part)
+    return line((sign, style), f" {name} ", (state, style), (f"  {detail}" if detail else "", "dim"), indent=4)
+
+
+def findings(run: IncidentRun, look: Look) -> Iterator[Text]:
+    """Yield problems, root causes first, then what else was seen."""
+    ranked = sorted(run.status.findings, key=lambda f: (f.kind != FindingKind.PROBLEM, not f.root_cause))
+    for finding in ranked:
+        sign = signed("Failed", look) if finding.kind == FindingKind.PROBLEM else signed("Pending", look)
+        actor = f" by {clean(finding.actor)}" if finding.actor and finding.actor not in finding.message else ""
+        cause = (" (root cause)", "bold") if finding.root_cause else ""
+        yield line(sign, " ", (clean(finding.reason), "bold"), f"  {clean(finding.message)}{actor}", cause, indent=1)
+
+
+def plan_summary(plan: RemediationPlan, look: Look) -> Iterator[Text]:
+    """Yield a plan in short: title, state, risk, what changes, how far its calls are."""
+    spec, status = plan.spec, plan.status
+    sign, style = signed(status.state, look)
+    yield line(
+        (sign, style), f" {clean(spec.title)}  ", (str(status.state), style), (f"  risk {spec.risk}", "dim"), indent=1
+    )
+    for change in spec.diff[:4]:
+        yield line((clean(change.what), "dim"), indent=5)
+    if len(spec.diff) > 4:
+        yield line((f"and {some(len(spec.diff) - 4, 'more change')}", "dim"), indent=5)
+    for index, call in enumerate(spec.calls):
+        entries = [e for e in status.calls if e.phase == "Apply" and e.index == index]
+        state = str(entries[-1].state) if entries else "Pending"
+        error = f"  {clean(entries[-1].error)}" if entries and entries[-1].error else ""
+        title = clean(call.summary or f"{call.service} {call.operation}")
+        yield line(signed(state, look), f" {index + 1}/{len(spec.calls)} {title}", (error, "red"), indent=5)
+    if status.message and status.state not in ("Proposed", "Applying"):
+        yield line((clean(status.message), "dim"), indent=5)
+    for gate in status.gates:
+        yield line(signed("Blocked", look), f" {clean(gate.name)}: {clean(gate.message)}", indent=5)
+
+
+def recovery(run: IncidentRun, now: datetime, look: Look) -> Iterator[Text]:
+    """Yield the stability clock."""
+    clock_ = run.status.recovery
+    if clock_ is None or clock_.last_checked_at is None:
+        return
+    state = {"Passing": "Passed", "Failing": "Failed"}.get(clock_.state, "Inconclusive")
+    words: list[str] = [clock_.state]
+    if clock_.passing_since:
+        words.append(f"since {clock(clock_.passing_since)}, {some(clock_.samples, 'sample')}")
+    doing = run.status.now
+    if doing is not None and doing.waiting_for == "stability" and doing.until and run.status.finished_at is None:
+        words.append(f"stable at {until(doing.until, now)}")
+    yield line(signed(state, look), " " + ", ".join(words), indent=1)
+
+
+def timeline(run: IncidentRun, last: int) -> Iterator[Text]:
+    """Yield the newest turns of the story."""
+    entries = run.status.timeline
+    if len(entries) > last:
+        yield line((f"{some(len(entries) - last, 'earlier turn')}", "dim"), indent=1)
+    for entry in entries[-last:]:
+        yield line((clock(entry.at), "dim"), f"  {clean(entry.reason)}: {clean(entry.message)}", indent=1)
+
+
+def summary(run: IncidentRun, plans: Sequence[RemediationPlan]) -> Iterator[Text]:
+    """Yield how it ended, what that means, what was changed and what to type next."""
+    status = run.status
+    took = (
+        f" after {length(status.finished_at - status.started_at)}" if status.finished_at and status.started_at else ""
+    )
+    style = _PHASE_STYLE.get(status.phase, "bold")
+    yield line((f"{status.phase}/{clean(status.outcome or 'Unknown')}", style), took)
+    yield line(ending_of(run).meaning, indent=2)
+    said = status.now.doing.removeprefix(f"{status.phase}: ") if status.now else ""
+    if said:
+        yield line(clean(said), indent=2)
+    if status.root_cause:
+        kind = "probable cause" if status.root_cause.probable else "cause"
+        yield line((f"{kind}: ", "dim"), clean(status.root_cause.summary), indent=2)
+    if status.impact:
+        yield line(("impact: ", "dim"), clean(status.impact.summary), indent=2)
+    for plan in plans:
+        if plan.status.calls:
+            undo = plan.spec.irreversible and f"can't be undone: {clean(plan.spec.irreversible)}"
+            done = f"{clean(plan.spec.title)}: {plan.status.state}" + (f" ({undo})" if undo else "")
+            yield line(("changed: ", "dim"), done, indent=2)
+    if not any(plan.status.calls for plan in plans):
+        yield line(("changed: ", "dim"), "nothing", indent=2)
+    for command in commands(run):
+        yield line(("type: ", "dim"), (clean(command), "cyan"), indent=2)
