@@ -40,6 +40,33 @@ type: setup ## Check types (mypy strict)
 test: setup ## Run every test
 	$(BIN)/python -m pytest
 
+crds: setup ## Generate crds/ from the models
+	$(BIN)/python -m incident_operator.api.crd crds
+
+up: setup ## Start the whole stack on this machine and leave it running
+	@$(BIN)/python -m dev.stack up
+
+down: setup ## End everything that `make up` started
+	@$(BIN)/python -m dev.stack down
+
+status: setup ## Tell what of the stack runs, and where
+	@$(BIN)/python -m dev.stack status
+
+faults: setup ## List what can be broken in the shop
+	@$(BIN)/python -m dev.shop faults
+
+break: setup ## Break something: make break FAULT=inc-2023-1247
+	@$(BIN)/python -m dev.shop break $(FAULT)
+
+heal: setup ## Undo a fault: make heal FAULT=inc-2023-1247, or FAULT=all
+	@$(BIN)/python -m dev.shop heal $(FAULT)
+
+demo: setup ## From nothing to a resolved incident, on this machine
+	@$(BIN)/python -m dev.demo
+
+bench: setup ## Measure, and print the table
+	@$(BIN)/python -m dev.bench
+
 check: lint type test ## What CI runs: lint, types, contracts, tests
 
-.PHONY: help setup lock fmt lint type test check
+.PHONY: help setup lock fmt lint type test crds up down status faults break heal demo bench check

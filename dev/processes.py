@@ -90,13 +90,14 @@ def inherited() -> dict[str, str]:
 class Daemon:
     """One background process. Shape: `state_dir` gets run/<name>.json and logs/<name>.log.
 
-    `env` comes on top of `inherited()`.
+    `env` comes on top of `inherited()`; `stamp` is whatever else makes one that runs outdated, like its sources.
     """
 
     name: str
     command: Sequence[str]
     state_dir: Path
     env: Mapping[str, str] = field(default_factory=dict)
+    stamp: str = ""
 
     @property
     def log(self) -> Path:
@@ -113,13 +114,13 @@ class Daemon:
         return record[0] if record and started_at(record[0]) == record[1] else None
 
     def is_current(self) -> bool:
-        """Tell whether it runs with this very command and environment."""
+        """Tell whether it runs with this very command, environment and stamp."""
         return self.pid() is not None and self._read().get("fingerprint") == self._fingerprint
 
     @property
     def _fingerprint(self) -> str:
         """What the process is started with, hashed: the environment may hold credentials."""
-        whole = json.dumps([list(self.command), sorted(self.env.items())])
+        whole = json.dumps([list(self.command), sorted(self.env.items()), self.stamp])
         return hashlib.sha256(whole.encode()).hexdigest()
 
     def _read(self) -> dict[str, Any]:
@@ -136,7 +137,7 @@ class Daemon:
     def start(self) -> bool:
         """Start the process unless it runs as it should; return whether it was started.
 
-        One that runs with another command or environment is ended first.
+        One that runs but is not current is ended first.
         """
         if self.is_current():
             return False
@@ -201,6 +202,31 @@ class Daemon:
             child.wait()
         self._pid_file.unlink(missing_ok=True)
         return ours
+
+
+def run_to_end(command: Sequence[str], *, env: Mapping[str, str], timeout: float) -> str:
+    """Run a command and return the last line it printed.
+
+    Errors: StartError with its last lines when it fails or takes longer than `timeout` seconds.
+    """
+    try:
+        done = subprocess.run(
+            command,
+            env={**inherited(), **env},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=timeout,
+            text=True,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise StartError(f"{' '.join(command)} did not end within {timeout:.0f} s") from error
+    lines = done.stdout.strip().splitlines()
+    if done.returncode:
+        shown = "\n".join(f"    {line[:400]}" for line in lines[-LOG_TAIL_LINES:])
+        raise StartError(f"{' '.join(command)} failed (exit {done.returncode}):\n{shown}")
+    return lines[-1] if lines else ""
 
 
 def recorded(state_dir: Path) -> list[Daemon]:

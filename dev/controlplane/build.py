@@ -111,7 +111,7 @@ def _build(target: Path, say: Say) -> None:
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     say(f"control plane: building {', '.join(NAMES)} into {target}")
-    say("control plane: once for this machine and user; up to ten minutes on two cores, mostly compiling")
+    say("control plane: once for this machine and user; about ten minutes on two cores, nearly all of it compiling")
     began = time.monotonic()
     for number, name in enumerate(NAMES, 1):
         command = [

@@ -47,9 +47,10 @@ STOP_SECONDS = 5.0
 class Cluster:
     """A control plane whose files are in `state_dir`. Not for two processes at once: the stack holds a lock."""
 
-    def __init__(self, state_dir: Path, say: Callable[[str], None] = to_stderr) -> None:
+    def __init__(self, state_dir: Path, say: Callable[[str], None] = to_stderr, namespace: str = "default") -> None:
         self._dir = state_dir.resolve()
         self._say = say
+        self._namespace = namespace
         self.address = address()
         self._ports = PortBook(self._dir / "ports.json", self.address)
         self._pki = self._dir / "pki"
@@ -180,7 +181,8 @@ class Cluster:
 
     def _write_kubeconfig(self, name: str, port: int) -> None:
         cluster = cluster_entry(f"https://{self.address}:{port}", self._pki / "ca.crt")
-        write_kubeconfig(self.kubeconfig(name), cluster, {"token": self.token(name)}, name=name)
+        user = {"token": self.token(name)}
+        write_kubeconfig(self.kubeconfig(name), cluster, user, name=name, namespace=self._namespace)
 
     def answers(self, path: str) -> bool:
         """Tell whether the API server answers a GET of the admin's with success."""
