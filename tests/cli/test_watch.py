@@ -32,7 +32,7 @@ def test_a_run_is_followed_to_its_end_through_a_dropped_watch_and_a_forgotten_hi
     """Every turn is told once, whatever happens to the connection, and Resolved is exit 0."""
     api.put(run("diagnosing"))
     process = command("watch", "inc-2024-0001")
-    out = read_until(process, "kubectl incident watch")
+    out = read_until(process, "diagnosing: 2 checks at once")
     api.wait_for_watches(2)
     api.put(run("diagnosed"), plan())
     out += read_until(process, "recovery")
@@ -42,7 +42,7 @@ def test_a_run_is_followed_to_its_end_through_a_dropped_watch_and_a_forgotten_hi
     api.wait_for_watches(4)
     api.expire_watches()
     api.put(run("verifying"), plan("Helped", calls=[entry(0, "Succeeded", 4), entry(1, "Succeeded", 6)]))
-    out += read_until(process, "now ")
+    out += read_until(process, "watching that it stays so")
     api.put(run("resolved"))
     code, rest, _ = finish(process)
     out += rest

@@ -13,7 +13,7 @@ from ..api.run import CheckState, CheckStatus, FixStatus, IncidentRun, IncidentR
 from ..api.runbook import FindingKind
 from .text import clean, clock, some, until
 
-_LABEL = 13
+_LABEL = 18
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ def changes(before: Scene, after: Scene, now: datetime) -> list[Change]:
     for plan in after.plans:
         found += _plan(known.get(plan.metadata.name), plan, now)
     found.sort(key=lambda change: change.at)
-    return [*found, *_recovery(old, after.run.status), *_now(old.now, after.run.status.now, now)]
+    return [*found, *_recovery(old, after.run.status), *_now(old, after.run.status, now)]
 
 
 def _opening(run: IncidentRun, now: datetime) -> Change:
@@ -161,13 +161,20 @@ def _recovery(old: IncidentRunStatus, new: IncidentRunStatus) -> Iterator[Change
     yield Change(at=recovery.last_checked_at, label="recovery", text=f"{recovery.state}{clock_runs}")
 
 
-def _now(old: Now | None, new: Now | None, now: datetime) -> Iterator[Change]:
-    if new is None or (old is not None and _doing(old) == _doing(new)):
+def _now(old: IncidentRunStatus, new: IncidentRunStatus, now: datetime) -> Iterator[Change]:
+    """What it does now and what to type; the end speaks for itself."""
+    before, after = old.now, new.now
+    if after is None or new.finished_at is not None or (before is not None and _doing(before) == _doing(after)):
         return
-    yield Change(at=now, label="now", text="; ".join(sentences(new, now)))
-    for command in new.next:
-        if old is None or command not in old.next:
+    yield Change(at=now, label="now", text="; ".join(sentences(after, now)))
+    for command in after.next:
+        if not is_watch(command) and (before is None or command not in before.next):
             yield Change(at=now, label="type", text=clean(command))
+
+
+def is_watch(command: str) -> bool:
+    """Tell whether a command is the one its reader is running."""
+    return command.startswith("kubectl incident watch ")
 
 
 def _doing(now: Now) -> tuple[str | None, ...]:

@@ -16,6 +16,7 @@ from .cluster import Cluster, ClusterError, Missing, Raw
 from .follow import parsed, run_label, scene_of
 from .plan_view import chosen, plan_page
 from .render import Look
+from .text import clean
 
 
 def show_plans(cluster: Cluster, name: str, *, name_of_plan: str | None, every: bool, output: str) -> None:
@@ -55,7 +56,7 @@ def nothing_planned(run: IncidentRun | None) -> str:
         return "No plan yet: the run is still being diagnosed."
     lines = ["No plan: no fix of the runbook applies to what was found."]
     for fix in (f for step in run.status.steps for f in step.fixes):
-        detail = ": ".join(part for part in (fix.reason, fix.message) if part)
+        detail = ": ".join(clean(part) for part in (fix.reason, fix.message) if part)
         lines.append(f"  {fix.name} {fix.state}" + (f": {detail}" if detail else ""))
     return "\n".join(lines)
 

@@ -1,23 +1,19 @@
 """A plan on paper: everything a person needs to agree to it, or to do it by hand. Pure."""
 
-import difflib
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any
 
-import yaml
 from rich.text import Text
 
 from ..api.meta import format_duration
-from ..api.plan import Call, DiffLine, JournalEntry, RemediationPlan, Undo
+from ..api.plan import Call, JournalEntry, RemediationPlan, Undo
 from ..api.run import Finding, IncidentRun
 from ..api.runbook import FindingKind, Fix
-from ..core.redact import redact_json
 from .changes import age
+from .documents import diff, document
 from .glossary import ASKS, GATES, PLAN_STATES
 from .render import Look, line, signed
-from .text import clean, clean_lines, clock, until
+from .text import clean, clock, until
 
 _LABEL = 12
 
@@ -66,7 +62,7 @@ def plan_page(
     lines += _field("touches", *spec.touches)
     lines += _field("as", f"{clean(spec.role)} in {clean(spec.region)}")
     lines += list(_permission(plan))
-    lines += _section("Changes", [text for change in spec.diff for text in diff(change)])
+    lines += _section("Changes", [text for change in spec.diff for text in diff(change, indent=4)])
     lines += _section("Calls", list(_calls(spec.calls, "Apply", status.calls, look)))
     lines += _section("Proof", _proof(plan, now))
     lines += _section("Undo", list(_undo(spec.undo, spec.irreversible, spec.revert_if_worse, status.calls, look)))
@@ -104,54 +100,6 @@ def _permission(plan: RemediationPlan) -> Iterator[Text]:
             yield from _field(label, ", ".join(names))
     if permission.allowed:
         yield from _field("allowed", ", ".join(permission.allowed))
-
-
-def diff(change: DiffLine) -> Iterator[Text]:
-    """Yield one change: what, then the lines that go and the lines that come."""
-    yield line(clean(change.what), indent=4)
-    before, after = document(change.before), document(change.after)
-    for text in difflib.unified_diff(before, after, lineterm="", n=2):
-        if text.startswith(("---", "+++", "@@")):
-            continue
-        style = {"-": "red", "+": "green"}.get(text[0], "dim")
-        yield line((f"{text[0]} {text[1:]}", style), indent=6)
-
-
-def document(value: Any) -> list[str]:
-    """Return a value as lines to compare and to read: JSON as YAML, secrets hidden, absent as no line."""
-    if value is None:
-        return []
-    return clean_lines(yaml.safe_dump(readable(value), sort_keys=False, width=100).removesuffix("...\n"))
-
-
-def readable(value: Any) -> Any:
-    """Return a JSON value for people: documents inside texts opened, references named, secrets hidden."""
-    return _opened(redact_json(value))
-
-
-def _opened(value: Any) -> Any:
-    if isinstance(value, str):
-        return _opened_text(value)
-    if isinstance(value, Mapping):
-        if set(value) == {"fromResult"}:
-            source = value["fromResult"]
-            return f"<{source.get('path')} of the result of call {int(source.get('call', 0)) + 1}>"
-        if set(value) == {"secretKeyRef"}:
-            source = value["secretKeyRef"]
-            return f"<key {source.get('key')} of Secret {source.get('name')}>"
-        return {clean(key): _opened(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_opened(inner) for inner in value]
-    return value
-
-
-def _opened_text(text: str) -> Any:
-    if text[:1] in "{[" and text:
-        try:
-            return redact_json(json.loads(text))
-        except ValueError:
-            return text
-    return text
 
 
 def _calls(calls: Sequence[Call], phase: str, journal: Sequence[JournalEntry], look: Look) -> Iterator[Text]:

@@ -13,11 +13,14 @@ from rich.text import Text
 from ..api.plan import RemediationPlan
 from ..api.run import CheckState, FixState, IncidentRun, StepStatus
 from ..api.runbook import FindingKind
-from .changes import Scene
+from .changes import Scene, is_watch
+from .documents import diff
 from .glossary import commands, ending_of
 from .text import clean, clock, length, mark, some, until
 
 _SETTLED_FIX = {FixState.PENDING, FixState.NOT_NEEDED, FixState.NOT_APPLICABLE}
+#: Lines of a plan's changes that fit beside the story; `kubectl incident plan` shows them all.
+_DIFF_LINES = 8
 _PHASE_STYLE = {
     "Resolved": "bold green",
     "NothingFound": "bold yellow",
@@ -122,7 +125,9 @@ def header(run: IncidentRun, now: datetime) -> Iterator[Text]:
     if status.impact:
         yield line(("impact ", "dim"), clean(status.impact.summary))
     if status.finished_at is None:
-        yield from (line(("type   ", "dim"), (clean(command), "cyan")) for command in commands(run))
+        yield from (
+            line(("type   ", "dim"), (clean(command), "cyan")) for command in commands(run) if not is_watch(command)
+        )
 
 
 def steps(run: IncidentRun, look: Look) -> Iterator[Text]:
@@ -179,10 +184,10 @@ def plan_summary(plan: RemediationPlan, look: Look) -> Iterator[Text]:
     yield line(
         (sign, style), f" {clean(spec.title)}  ", (str(status.state), style), (f"  risk {spec.risk}", "dim"), indent=1
     )
-    for change in spec.diff[:4]:
-        yield line((clean(change.what), "dim"), indent=5)
-    if len(spec.diff) > 4:
-        yield line((f"and {some(len(spec.diff) - 4, 'more change')}", "dim"), indent=5)
+    changed = [text for change in spec.diff for text in diff(change, indent=5, context=0)]
+    yield from changed[:_DIFF_LINES]
+    if len(changed) > _DIFF_LINES:
+        yield line((f"and {some(len(changed) - _DIFF_LINES, 'more line')}: kubectl incident plan", "dim"), indent=5)
     for index, call in enumerate(spec.calls):
         entries = [e for e in status.calls if e.phase == "Apply" and e.index == index]
         state = str(entries[-1].state) if entries else "Pending"
