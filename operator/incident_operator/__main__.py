@@ -11,6 +11,7 @@ from datetime import timedelta
 import click
 
 from .api.meta import parse_duration
+from .core.redact import redact
 from .settings import Settings
 
 
@@ -30,6 +31,14 @@ class DurationType(click.ParamType[timedelta]):
 
 
 DURATION = DurationType()
+
+
+class RedactingFormatter(logging.Formatter):
+    """Log lines and tracebacks without credentials, whoever wrote them (invariant I6)."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, redacted."""
+        return redact(super().format(record))
 
 
 @click.group()
@@ -60,9 +69,9 @@ def run(
     log_level: str,
 ) -> None:
     """Watch, decide, act: run the operator until it is told to stop."""
-    logging.basicConfig(
-        level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=log_level.upper(), handlers=[handler])
     for noisy in ("kopf", "botocore", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     host, _, port = http_address.rpartition(":")

@@ -1,12 +1,16 @@
 """What must never be shown is not, and what people need is."""
 
+import logging
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from incident_operator.__main__ import RedactingFormatter
 from incident_operator.core.redact import MARK, is_clean, redact, redact_json
+from incident_operator.core.story import told
+from tests.builders import NOW
 
 KEY_ID = "AKIA" + "IOSFODNN7EXAMPLE"
 SECRET = "wJalrXUtnFEMI/K7MDENG/" + "bPxRfiCYEXAMPLEKEY"
@@ -117,3 +121,22 @@ def test_redacting_twice_is_redacting_once(text: str) -> None:
 def test_a_key_id_never_survives(before: str, after: str) -> None:
     """An access key id between any words is hidden."""
     assert KEY_ID not in redact(f"{before} {KEY_ID} {after}")
+
+
+def test_the_story_is_told_redacted() -> None:
+    """A message with a credential enters the timeline without it, and twice in a row is told once."""
+    once = told((), NOW, "CallFailed", "connecting to postgres://shop:hunter2@db failed")
+    assert once[0].message == f"connecting to postgres://shop:{MARK}@db failed"
+    assert told(once, NOW, "CallFailed", "connecting to postgres://shop:hunter2@db failed") == once
+
+
+def test_log_lines_and_tracebacks_are_redacted(caplog: pytest.LogCaptureFixture) -> None:
+    """What a library logs goes through the same lock, its exception's text included."""
+    try:
+        raise ValueError(f"bad key {KEY_ID}")
+    except ValueError:
+        logging.getLogger("botocore").warning("password=%s", "hunter2", exc_info=True)
+    line = RedactingFormatter("%(message)s").format(caplog.records[-1])
+    assert "hunter2" not in line
+    assert KEY_ID not in line
+    assert "Traceback" in line

@@ -34,6 +34,7 @@ from ..actions.reads import READS, ListedRead, permissions
 from ..api.grant import ActionGrant, AwsGrant
 from ..api.plan import Call, Permission, Read
 from ..core.expressions import plain
+from ..core.redact import redact
 from . import probe
 
 SESSION_SECONDS = 900
@@ -75,7 +76,7 @@ class CallFailed(Exception):
 
     def __init__(self, code: str, *, definite: bool) -> None:
         super().__init__(code)
-        self.code = code[:128]
+        self.code = redact(code)[:128]
         self.definite = definite
 
 

@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import json
 import logging
+import os
 import ssl
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
@@ -20,6 +21,7 @@ from kubernetes.aio import client, config
 
 from ..api import KINDS
 from ..api.meta import API_VERSION, GROUP, VERSION, format_instant
+from ..core.redact import redact, redact_json
 from .clock import Clock
 from .store import Raw
 
@@ -108,7 +110,7 @@ class Kube:
 
     @classmethod
     async def connect(cls, clock: Clock) -> "Kube":
-        """Connect as kubeconfig or the pod's service account says. Errors: ConfigException."""
+        """Connect as kubeconfig or the pod's service account says. Errors: KubeError where there is neither."""
         await _load_config()
         configuration = client.Configuration.get_default_copy()
         configuration.connection_pool_maxsize = 64
@@ -187,12 +189,12 @@ class Kube:
         return created
 
     async def write_status(self, stored: Raw, status: Mapping[str, Any]) -> Raw:
-        """Write a status by compare-and-swap and return the object as stored.
+        """Write a status by compare-and-swap and return the object as stored, redacted (invariant I6).
 
         Errors: Conflict where the object is newer than `stored`, NotFound, Invalid; KubeError where the answer lacks
         what was written.
         """
-        patch = merge_patch(stored.get("status") or {}, dict(status))
+        patch = redact_json(merge_patch(stored.get("status") or {}, dict(status)))
         metadata = stored["metadata"]
         body = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "status": patch}
         self.writes += 1
@@ -248,7 +250,7 @@ class Kube:
     def post_event(self, about: Raw, reason: str, message: str, type_: str = "Normal") -> None:
         """Post a Kubernetes Event soon; the same words about the same object raise its count."""
         try:
-            self._posting.put_nowait((about, reason, message[:1000], type_))
+            self._posting.put_nowait((about, reason, redact(message)[:1000], type_))
         except asyncio.QueueFull:
             self.events_dropped += 1
 
@@ -300,9 +302,14 @@ class Kube:
 
 async def _load_config() -> None:
     try:
-        await config.load_kube_config()
-    except config.ConfigException:
-        config.load_incluster_config()
+        # Read here: the library looks at KUBECONFIG when it is imported.
+        await config.load_kube_config(config_file=os.environ.get("KUBECONFIG"))
+    except config.ConfigException as error:
+        try:
+            config.load_incluster_config()
+        except config.ConfigException:
+            message = f"no cluster to work on: set KUBECONFIG, or run in a pod with a service account ({error})"
+            raise KubeError(message) from None
 
 
 def _error(status: int, text: bytes) -> KubeError:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from ..api.meta import Condition
+from .redact import redact
 
 
 def with_condition(
@@ -38,7 +39,7 @@ def _condition(
             "type": type_,
             "status": status,
             "reason": reason,
-            "message": message[:1024],
+            "message": redact(message)[:1024],
             "last_transition_time": since,
             "observed_generation": generation,
         }

@@ -33,6 +33,7 @@ from ..api.run import (
 from ..api.runbook import FindingKind, IfNoHelp, RunbookSpec
 from .conditions import with_condition
 from .plan import TERMINAL
+from .redact import redact
 from .schedule import Timing, earliest
 from .story import told, within_bounds
 
@@ -208,7 +209,8 @@ def _accept(view: RunView, now: datetime) -> RunDecision:
         message = f"not started by {deadline:%Y-%m-%d %H:%M}Z (startDeadline): nothing was read or changed"
         return _end(view, base, RunPhase.EXPIRED, "StartDeadline", message, now)
     if view.refusal is not None:
-        refusal = view.refusal
+        # Redacted here, not only when written: what is told must equal what is stored, or it is told for ever.
+        refusal = Refusal(reason=view.refusal.reason, message=redact(view.refusal.message))
         conditions = with_condition(
             base.conditions, "Accepted", False, refusal.reason, refusal.message, now, run.metadata.generation
         )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from ..api.run import IncidentRunStatus, TimelineEntry
+from .redact import redact
 
 MAX_STATUS_BYTES = 64 * 1024
 _FIRST, _LAST = 20, 60
@@ -13,10 +14,11 @@ _FIRST, _LAST = 20, 60
 def told(
     timeline: Sequence[TimelineEntry], now: datetime, reason: str, message: str, source: str = ""
 ) -> tuple[TimelineEntry, ...]:
-    """Return the timeline with one more turn; the same turn twice in a row is told once."""
+    """Return the timeline with one more turn, redacted; the same turn twice in a row is told once."""
+    message = redact(message)[:1024]
     if timeline and timeline[-1].reason == reason and timeline[-1].message == message:
         return tuple(timeline)
-    entry = TimelineEntry(at=now, reason=reason, message=message[:1024], source=source[:256])
+    entry = TimelineEntry(at=now, reason=reason, message=message, source=source[:256])
     return (*timeline, entry)
 
 
