@@ -198,8 +198,8 @@ class Daemon:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(pid, signal.SIGKILL)
                 wait_until(lambda: not _group_alive(pid), seconds=5)
-        if child := _children.pop(pid, None):
-            child.wait()
+            if child := _children.pop(pid, None):
+                child.wait()
         self._pid_file.unlink(missing_ok=True)
         return ours
 

@@ -22,7 +22,7 @@ import click
 from dev.controlplane.build import BuildError, to_stderr
 from dev.controlplane.certificates import write_private
 from dev.controlplane.cluster import Cluster, answers
-from dev.controlplane.current import LABEL, CurrentCluster
+from dev.controlplane.current import CurrentCluster, labels
 from dev.controlplane.kubeconfig import read_entries, write_kubeconfig
 from dev.controlplane.kubectl import Kubectl, KubectlError, Manifest, documents, kustomized, labelled
 from dev.loopback import ROOT, PortBook, address
@@ -240,17 +240,22 @@ class Stack:
         """Apply kinds, rights, runbooks and the shop's grant; return what there is, in words."""
         kubectl = Kubectl(self.kubeconfig())
         kinds = kustomized(ROOT / "crds")
-        base = [labelled(manifest, {LABEL: "true"}) for manifest in kustomized(ROOT / "manifests/dev")]
-        instances = [labelled(manifest, {LABEL: "true"}) for manifest in self._instances()]
-        if isinstance(self._cluster, CurrentCluster):
-            self._cluster.refuse_strangers(base + [m for m in instances if m["kind"] == "Namespace"])
+        ours = labels(self.state_dir)
+        base = [labelled(manifest, ours) for manifest in kustomized(ROOT / "manifests/dev")]
+        instances = [labelled(manifest, ours) for manifest in self._instances()]
+        self._refuse_strangers(base)
         kubectl.apply(kinds + base)
         kubectl.run("wait", "--for=condition=Established", "crd", *(m["metadata"]["name"] for m in kinds))
         self._await_discovery(kinds)
+        self._refuse_strangers(instances)
         kubectl.apply(instances)
         self._write_operator_kubeconfig(kubectl)
         runbooks = sum(manifest["kind"] == "ClusterRunbook" for manifest in instances)
         return f"{len(kinds)} kinds, {runbooks} runbooks"
+
+    def _refuse_strangers(self, manifests: list[Manifest]) -> None:
+        if isinstance(self._cluster, CurrentCluster):
+            self._cluster.refuse_strangers(manifests)
 
     def _instances(self) -> list[Manifest]:
         """Return what can be applied only once our kinds are known."""

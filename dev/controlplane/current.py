@@ -1,8 +1,10 @@
 """The cluster that the caller's kubectl points at, used in place of one of our own (`CLUSTER=current`).
 
-Nothing of it is started or stopped. The stack's objects carry a label; `down` deletes what has it, and no more.
+Nothing of it is started or stopped. The stack's objects carry a label that names its state directory; `down` deletes
+what has it, and no more: two stacks on one cluster refuse each other.
 """
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +15,11 @@ from .kubectl import Kubectl, KubectlError, Manifest
 
 LABEL = "ops.shopsmart.com/dev-stack"
 KINDS = "namespaces,clusterroles,clusterrolebindings,actiongrants.ops.shopsmart.com,clusterrunbooks.ops.shopsmart.com"
+
+
+def labels(state_dir: Path) -> dict[str, str]:
+    """Return the label of one stack's objects."""
+    return {LABEL: hashlib.sha256(str(state_dir.resolve()).encode()).hexdigest()[:10]}
 
 
 class CurrentCluster:
@@ -71,9 +78,10 @@ class CurrentCluster:
         used = self.kubeconfig().exists()
         if used:
             kubectl = Kubectl(self.kubeconfig())
+            selector = ",".join(f"{key}={value}" for key, value in labels(self._dir).items())
             for kind in KINDS.split(","):
                 try:
-                    kubectl.run("delete", kind, "-l", f"{LABEL}=true", "--ignore-not-found", timeout=180)
+                    kubectl.run("delete", kind, "-l", selector, "--ignore-not-found", timeout=180)
                 except KubectlError as error:
                     if "the server doesn't have a resource type" not in str(error):
                         raise
@@ -83,11 +91,11 @@ class CurrentCluster:
 
     def refuse_strangers(self, manifests: list[Manifest]) -> None:
         """Refuse to touch objects that somebody else made. Errors: KubectlError naming them."""
-        known = Kubectl(self.kubeconfig())
+        ours = labels(self._dir)[LABEL]
         strangers = [
             f"{found['kind']}/{found['metadata']['name']}"
-            for found in known.stored(manifests)
-            if found["metadata"].get("labels", {}).get(LABEL) != "true"
+            for found in Kubectl(self.kubeconfig()).stored(manifests)
+            if found["metadata"].get("labels", {}).get(LABEL) != ours
         ]
         if strangers:
             raise KubectlError(

@@ -78,6 +78,8 @@ class Kubectl:
 
     def stored(self, manifests: Sequence[Manifest]) -> list[Manifest]:
         """Return those objects of `manifests` that the cluster has."""
+        if not manifests:
+            return []
         stream = yaml.safe_dump_all(manifests, sort_keys=False)
         found = self.json("get", "--ignore-not-found", "-f", "-", stdin=stream)
         if not found:
