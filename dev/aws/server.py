@@ -1,0 +1,145 @@
+"""The HTTP server: moto's request handler, our pipeline in front of moto's application, on loopback only."""
+
+import ipaddress
+import os
+import shutil
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from werkzeug.serving import BaseWSGIServer, make_server
+
+from . import filters, functions, storage_rules
+from .clock import Clock
+from .control import PREFIX, Control
+from .faults import Faults
+from .identity import Sessions
+from .invocation import Invoker
+from .journal import Journal
+from .pipeline import Pipeline
+from .telemetry import Delayed, Metrics
+from .trail import Trail
+from .wire import Environ, Reply
+from .workers import Workers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How to run. Shape: `port` 0 means any free one. Units: `latency` in seconds."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    time_scale: float = 1.0
+    latency: float = 0.0
+    state_dir: Path | None = None
+
+
+class _RequestHandler(MotoRequestHandler):
+    """Keep connections open, answer without waiting for more to send, and say nothing of each request."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Say nothing: the journal has it."""
+
+
+class Simulator:
+    """A running simulator. Errors: ValueError for an address that is not loopback."""
+
+    def __init__(self, settings: Settings) -> None:
+        _only_loopback(settings.host)
+        filters.install()
+        functions.install()
+        storage_rules.install()
+        self._stopping = threading.Event()
+        self._scratch = _scratch(settings.state_dir)
+        lock, clock = threading.RLock(), Clock(scale=settings.time_scale)
+        sessions, delayed, metrics = Sessions(now=clock.now), Delayed(clock=clock), Metrics()
+        path = os.environ.get("PATH", "")
+        self._workers = Workers(
+            scratch=self._scratch,
+            environment_of=lambda deployment, stream: invoker.environment(deployment, stream, self.url, path),
+        )
+        invoker = Invoker(
+            clock=clock, sessions=sessions, delayed=delayed, metrics=metrics, workers=self._workers, lock=lock
+        )
+        self._pipeline = Pipeline(
+            moto=DomainDispatcherApplication(create_backend_app),
+            clock=clock,
+            sessions=sessions,
+            journal=Journal(),
+            faults=Faults(),
+            delayed=delayed,
+            metrics=metrics,
+            trail=Trail(delayed=delayed),
+            invoker=invoker,
+            lock=lock,
+            stopping=self._stopping,
+            latency=settings.latency,
+        )
+        self._server: BaseWSGIServer = make_server(
+            settings.host, settings.port, self._application, threaded=True, request_handler=_RequestHandler
+        )
+        self.url = f"http://{settings.host}:{self._server.server_port}"
+        config = {"url": self.url, "timeScale": settings.time_scale, "latencySeconds": settings.latency}
+        self._control = Control(pipeline=self._pipeline, config=config)
+
+    def serve(self) -> None:
+        """Serve until `stop`."""
+        threading.Thread(target=self._keep_house, daemon=True).start()
+        try:
+            self._server.serve_forever()
+        finally:
+            self._stopping.set()
+            self._workers.close()
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def stop(self) -> None:
+        """Make `serve` return."""
+        self._stopping.set()
+        self._server.shutdown()
+
+    def _keep_house(self) -> None:
+        while not self._stopping.wait(10):
+            self._workers.reap()
+
+    def _application(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if environ.get("PATH_INFO", "").startswith(PREFIX):
+            reply: Reply | None = self._control.answer(environ)
+        else:
+            reply = self._pipeline.answer(environ)
+        if reply is None:
+            # No answer at all is what a caller gets whose request was lost on the way.
+            environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+            raise ConnectionAbortedError
+        head = environ["REQUEST_METHOD"] == "HEAD"
+        headers = [(n, v) for n, v in reply.headers if n.lower() not in ("connection", "date", "server")]
+        if not head:
+            headers = [(n, v) for n, v in headers if n.lower() != "content-length"]
+            headers.append(("Content-Length", str(len(reply.body))))
+        phrase = HTTPStatus(reply.status).phrase if reply.status in HTTPStatus._value2member_map_ else "Unknown"
+        start_response(f"{reply.status} {phrase}", headers)
+        return [] if head else [reply.body]
+
+
+def _only_loopback(host: str) -> None:
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise ValueError(f"the simulator speaks on loopback only: {host!r} is no loopback address, like 127.0.0.1")
+
+
+def _scratch(state_dir: Path | None) -> Path:
+    if state_dir is None:
+        return Path(tempfile.mkdtemp(prefix="aws-simulator-"))
+    state_dir.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix="run-", dir=state_dir))

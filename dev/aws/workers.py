@@ -1,0 +1,237 @@
+"""Processes that run deployed functions: one kept warm per function and version, more only while all are busy.
+
+A worker is killed when its time is up, when it has been idle, and when its function has changed.
+"""
+
+import io
+import json
+import os
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+_IDLE_SECONDS = 120.0
+#: What importing a handler may take: it does not count against the function's timeout, as in Lambda.
+_INIT_SECONDS = 10.0
+_BOOT = Path(__file__).with_name("worker_boot.py")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployment:
+    """A version of a function as it is to be run. Shape: two that are equal may share a process."""
+
+    arn: str
+    version: str
+    handler: str
+    code: bytes
+    environment: tuple[tuple[str, str], ...]
+    timeout: float
+    memory: int
+    role: str
+
+    @property
+    def key(self) -> str:
+        """What a warm process is kept by."""
+        return f"{self.arn}:{self.version}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How one run ended. Shape: exactly one of `value` with `error` None, or `error`. Units: seconds, MiB."""
+
+    value: Any
+    error: Mapping[str, Any] | None
+    timed_out: bool
+    lines: tuple[str, ...]
+    seconds: float
+    init_seconds: float | None
+    peak_memory: int
+    stream: str
+
+
+class _Worker:
+    """One process. Shape: for one invocation at a time."""
+
+    def __init__(self, deployment: Deployment, environment: Mapping[str, str], scratch: Path, stream: str) -> None:
+        self.deployment, self.stream = deployment, stream
+        self.idle_since = time.monotonic()
+        self._started = False
+        self._folder = Path(tempfile.mkdtemp(prefix="code-", dir=scratch))
+        with zipfile.ZipFile(io.BytesIO(deployment.code)) as archive:
+            archive.extractall(self._folder)
+        self._process = subprocess.Popen(
+            [sys.executable, str(_BOOT), str(self._folder), deployment.handler, str(deployment.memory)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=dict(environment),
+            start_new_session=True,
+        )
+        self._buffer = b""
+
+    def run(self, line: Mapping[str, Any], timeout: float) -> Outcome:
+        """Run one invocation. Shape: after an outcome that is not clean the worker is dead."""
+        lines: list[str] = []
+        init = None
+        if not self._started:
+            first = self._until("init", lines, _INIT_SECONDS)
+            init = first["init"] if first else None
+            self._started = True
+        begun = time.monotonic()
+        answer = self._until("peak", lines, timeout) if self._tell(line) else None
+        seconds = time.monotonic() - begun
+        error = (answer or {}).get("error")
+        timed_out = answer is None and self.alive
+        if answer is None:
+            self.kill()
+            error = _ended(str(line["requestId"]), timed_out, timeout)
+        self.idle_since = time.monotonic()
+        return Outcome(
+            value=(answer or {}).get("ok"),
+            error=error,
+            timed_out=timed_out,
+            lines=tuple(lines),
+            seconds=min(seconds, timeout) if timed_out else seconds,
+            init_seconds=init,
+            # Who was killed for memory had used all of it.
+            peak_memory=int((answer or {}).get("peak", self.deployment.memory * 1024)) // 1024,
+            stream=self.stream,
+        )
+
+    def _tell(self, line: Mapping[str, Any]) -> bool:
+        """Hand over an invocation; False when the process has died."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(line).encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            return False
+        return True
+
+    def _until(self, member: str, lines: list[str], seconds: float) -> dict[str, Any] | None:
+        """Return the next frame with a member, collecting log lines; None when time is up or the process has ended."""
+        limit = time.monotonic() + seconds
+        while (frame := self._frame(limit)) is not None:
+            if "log" in frame:
+                lines.append(frame["log"])
+            elif member in frame:
+                return frame
+        return None
+
+    def _frame(self, limit: float) -> dict[str, Any] | None:
+        """Return the next frame; None when time is up or the process has ended."""
+        assert self._process.stdout is not None
+        descriptor = self._process.stdout.fileno()
+        while b"\n" not in self._buffer:
+            left = limit - time.monotonic()
+            if left <= 0 or not select.select([descriptor], [], [], left)[0]:
+                return None
+            read = os.read(descriptor, 1 << 16)
+            if not read:
+                self._process.wait()
+                return None
+            self._buffer += read
+        text, _, self._buffer = self._buffer.partition(b"\n")
+        frame: dict[str, Any] = json.loads(text)
+        return frame
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can take another invocation."""
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        """End the process and remove its code."""
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                try:
+                    stream.close()
+                except BrokenPipeError:
+                    pass  # what it was never told is lost with it
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _ended(request: str, timed_out: bool, timeout: float) -> dict[str, Any]:
+    if timed_out:
+        message = f"RequestId: {request} Error: Task timed out after {timeout:.2f} seconds"
+        return {"errorType": "Sandbox.Timedout", "errorMessage": message}
+    message = f"RequestId: {request} Error: Runtime exited with error: signal: killed"
+    return {"errorType": "Runtime.ExitError", "errorMessage": message}
+
+
+@dataclass(kw_only=True)
+class Workers:
+    """All worker processes. Thread-safe. Shape: `environment_of` returns what a fresh process gets."""
+
+    scratch: Path
+    environment_of: Callable[[Deployment, str], Mapping[str, str]]
+    _idle: dict[str, _Worker] = field(default_factory=dict)
+    _all: set[_Worker] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def run(self, deployment: Deployment, stream: str, line: Mapping[str, Any]) -> Outcome:
+        """Run one invocation on the warm worker, else on a fresh one."""
+        worker = self._take(deployment) or self._start(deployment, stream)
+        try:
+            outcome = worker.run(line, deployment.timeout)
+        except BaseException:
+            self._end(worker)
+            raise
+        if worker.alive:
+            self._give_back(worker)
+        else:
+            self._end(worker)
+        return outcome
+
+    def _take(self, deployment: Deployment) -> _Worker | None:
+        with self._lock:
+            worker = self._idle.pop(deployment.key, None)
+        if worker is None:
+            return None
+        if worker.alive and worker.deployment == deployment:
+            return worker
+        self._end(worker)
+        return None
+
+    def _start(self, deployment: Deployment, stream: str) -> _Worker:
+        worker = _Worker(deployment, self.environment_of(deployment, stream), self.scratch, stream)
+        with self._lock:
+            self._all.add(worker)
+        return worker
+
+    def _give_back(self, worker: _Worker) -> None:
+        with self._lock:
+            spare = self._idle.setdefault(worker.deployment.key, worker) is not worker
+        if spare:
+            self._end(worker)
+
+    def _end(self, worker: _Worker) -> None:
+        worker.kill()
+        with self._lock:
+            self._all.discard(worker)
+
+    def reap(self) -> None:
+        """End workers that have been idle too long."""
+        now = time.monotonic()
+        with self._lock:
+            old = [key for key, worker in self._idle.items() if now - worker.idle_since > _IDLE_SECONDS]
+            ended = [self._idle.pop(key) for key in old]
+        for worker in ended:
+            self._end(worker)
+
+    def close(self) -> None:
+        """End all."""
+        with self._lock:
+            workers, self._idle = list(self._all), {}
+        for worker in workers:
+            self._end(worker)
