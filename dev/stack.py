@@ -246,7 +246,7 @@ class Stack:
         self._refuse_strangers(base)
         kubectl.apply(kinds + base)
         kubectl.run("wait", "--for=condition=Established", "crd", *(m["metadata"]["name"] for m in kinds))
-        self._await_discovery(kinds)
+        self._await_discovery(kubectl, kinds)
         self._refuse_strangers(instances)
         kubectl.apply(instances)
         self._write_operator_kubeconfig(kubectl)
@@ -266,10 +266,24 @@ class Stack:
         found = [manifest for file in files for manifest in documents(file.read_text())]
         return [*([_namespace(SHOP_NAMESPACE, SHOP_LABELS)] if self._with_shop else []), *found]
 
-    def _await_discovery(self, kinds: list[Manifest]) -> None:
-        """Wait until the API server lists our kinds: "established" comes a moment earlier."""
-        paths = {f"/apis/{kind['spec']['group']}/v1alpha1/{kind['spec']['names']['plural']}" for kind in kinds}
-        if not wait_until(lambda: all(self._cluster.answers(f"{path}?limit=1") for path in paths), seconds=30):
+    def _await_discovery(self, kubectl: Kubectl, kinds: list[Manifest]) -> None:
+        """Wait until the API server lists and describes our kinds: "established" comes a moment earlier.
+
+        Until then a responder's `kubectl apply` fails on the missing description.
+        """
+        paths = {f"apis/{kind['spec']['group']}/{kind['spec']['versions'][0]['name']}" for kind in kinds}
+        words = {f'"{kind["spec"]["names"][name]}"' for kind in kinds for name in ("plural", "kind")}
+
+        def served() -> bool:
+            try:
+                listed = [kubectl.run("get", "--raw", f"/{path}") for path in sorted(paths)]
+                described = [kubectl.run("get", "--raw", f"/openapi/v3/{path}") for path in sorted(paths)]
+            except KubectlError:
+                return False
+            kinds_of = {word for word in words if word.strip('"')[0].isupper()}
+            return all(w in "".join(listed) for w in words) and all(w in "".join(described) for w in kinds_of)
+
+        if not wait_until(served, seconds=30):
             raise StartError("the API server does not serve our kinds 30 s after they were established")
 
     def _write_operator_kubeconfig(self, kubectl: Kubectl) -> None:

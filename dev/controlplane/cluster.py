@@ -41,7 +41,8 @@ CONTROLLERS = (
     "validatingadmissionpolicy-status-controller",
 )
 START_SECONDS = 60.0
-STOP_SECONDS = 5.0
+#: What is stored goes with it, and with watches open an API server takes its time.
+STOP_SECONDS = 1.5
 
 
 class Cluster:

@@ -93,7 +93,8 @@ class Kubectl:
             "kind": "SelfSubjectAccessReview",
             "spec": {"resourceAttributes": {"verb": verb, "resource": resource, "group": group}},
         }
-        answer = self.json("create", "-f", "-", stdin=yaml.safe_dump(review))
+        path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+        answer = json.loads(self.run("create", "--raw", path, "-f", "-", stdin=json.dumps(review)))
         return bool(answer["status"]["allowed"])
 
 
