@@ -79,8 +79,8 @@ def test_only_the_function_has_to_be_named(runbook: ClusterRunbook) -> None:
 
 def input_of(runbook: ClusterRunbook, name: str, key: str, seen: dict[str, Any]) -> Any:
     """Return one rendered input of a check or fix."""
-    found = next(a for a in (*runbook.spec.checks, *runbook.spec.fixes) if a.name == name)
-    return render(found.inputs[key], "input", seen)
+    inputs = {a.name: a.inputs for a in runbook.spec.checks} | {a.name: a.inputs for a in runbook.spec.fixes}
+    return render(inputs[name][key], "input", seen)
 
 
 def test_a_role_with_a_path_is_asked_by_its_name(runbook: ClusterRunbook) -> None:

@@ -1,0 +1,1 @@
+"""The code of AmazonQBirthdayDemoLambda, as it is deployed. It imports nothing of this repository."""
