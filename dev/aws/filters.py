@@ -2,7 +2,7 @@
 
 import re
 
-from moto.logs.utils import EventMessageFilter
+from moto.logs import models as logs_models
 
 from .wire import Refused
 
@@ -19,7 +19,8 @@ def matches(pattern: str, message: str) -> bool:
         return True
     if text[0] in "{[%":
         raise Refused("InvalidParameterException", f"the simulator does not evaluate filter pattern {pattern!r}")
-    needed, optional = [], []
+    needed: list[str] = []
+    optional: list[str] = []
     for sign, term in _TERM.findall(text):
         word = term[1:-1].replace('\\"', '"') if term.startswith('"') else term
         if sign == "-":
@@ -33,11 +34,17 @@ def matches(pattern: str, message: str) -> bool:
     return not optional or any(word in message for word in optional)
 
 
+class _Filter:
+    """moto's EventMessageFilter, by these rules."""
+
+    def __init__(self, pattern: str) -> None:
+        self._pattern = pattern
+
+    def matches(self, message: str) -> bool:
+        """Tell whether a line matches."""
+        return matches(self._pattern, message)
+
+
 def install() -> None:
     """Let moto's logs use these patterns."""
-
-    def init(self: EventMessageFilter, pattern: str) -> None:
-        self.pattern = pattern  # type: ignore[attr-defined]
-
-    EventMessageFilter.__init__ = init  # type: ignore[method-assign]
-    EventMessageFilter.matches = lambda self, message: matches(self.pattern, message)  # type: ignore[method-assign]
+    vars(logs_models)["EventMessageFilter"] = _Filter

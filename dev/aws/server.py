@@ -12,6 +12,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from moto import backends as moto_backends
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import BaseWSGIServer, make_server
 
@@ -56,6 +57,9 @@ class Simulator:
     def __init__(self, settings: Settings) -> None:
         _only_loopback(settings.host)
         filters.install()
+        modules = frozenset(moto_backends.list_of_moto_modules())
+        # moto looks at its folder for every request, which is a quarter of what one takes.
+        vars(moto_backends)["list_of_moto_modules"] = lambda: modules
         functions.install()
         storage_rules.install()
         self._stopping = threading.Event()

@@ -25,17 +25,14 @@ _GLOBAL = frozenset({"iam", "sts"})
 _SOURCES = {"cloudwatch": "monitoring", "ses": "ses", "sesv2": "ses", "elbv2": "elasticloadbalancing"}
 _DATA = {
     "dynamodb": frozenset(
-        ["PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "TransactWriteItems", "ExecuteStatement"]
-    ),
-    "s3": frozenset(
-        ["PutObject", "DeleteObject", "DeleteObjects", "CopyObject", "UploadPart", "CreateMultipartUpload", "CompleteMultipartUpload", "AbortMultipartUpload"]
+        {"PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "TransactWriteItems", "ExecuteStatement"}
     ),
     "lambda": frozenset({"Invoke", "InvokeAsync"}),
     "logs": frozenset({"PutLogEvents"}),
     "cloudwatch": frozenset({"PutMetricData"}),
     "ses": frozenset({"SendEmail", "SendRawEmail"}),
     "sesv2": frozenset({"SendEmail"}),
-}  # fmt: skip
+}
 #: Lambda's events carry the version of its API.
 _LAMBDA_NAMES = {
     "CreateFunction": "20150331",
@@ -65,7 +62,7 @@ class Trail:
 
     def record(self, call: Call, principal: Principal, at: datetime, reply: Reply) -> None:
         """Keep a call that changed something, or tried to, for later."""
-        if not is_mutating(call.operation) or call.operation in _DATA.get(call.service, ()):
+        if not is_mutating(call.operation) or _is_of_data(call):
             return
         event = event_of(call, principal, at, reply)
         where = principal.account, event["body"]["awsRegion"]
@@ -101,6 +98,12 @@ class Trail:
         page = found[first : first + size]
         more = {"NextToken": str(first + size)} if first + size < len(found) else {}
         return call.answer({"Events": [_shown(e) for e in page], **more})
+
+
+def _is_of_data(call: Call) -> bool:
+    return call.operation in _DATA.get(call.service, ()) or (
+        call.service == "s3" and ("Key" in call.arguments or call.operation == "DeleteObjects")
+    )
 
 
 def event_of(call: Call, principal: Principal, at: datetime, reply: Reply) -> dict[str, Any]:
@@ -154,9 +157,7 @@ def parameters(call: Call) -> dict[str, Any]:
         if call.operation == "PutBucketPolicy":
             found["bucketPolicy"] = _document(call.arguments.get("Policy"))
         return found
-    lowered = _lowered(plain(redacted(call.arguments)))
-    assert isinstance(lowered, dict)
-    return lowered
+    return {key[:1].lower() + key[1:]: _lowered(v) for key, v in plain(redacted(call.arguments)).items()}
 
 
 def _document(text: Any) -> Any:
@@ -177,6 +178,8 @@ def _elements(call: Call, principal: Principal) -> Any:
     if call.name != ("iam", "CreatePolicyVersion"):
         return None
     policy = managed_policy(principal.account, call.arguments["PolicyArn"])
+    if policy is None:
+        return None
     made = policy.versions[-1]
     return {
         "policyVersion": {

@@ -125,9 +125,9 @@ def main(folder: str, handler: str, memory: str) -> None:
     """Serve invocations until stdin ends."""
     frames = Frames(os.dup(1))
     os.dup2(2, 1)
-    sys.stdout = sys.stderr = frames  # type: ignore[assignment]
+    sys.stdout = sys.stderr = frames
     form = LambdaFormat()
-    root = logging.StreamHandler(frames)  # type: ignore[arg-type]
+    root = logging.StreamHandler(frames)
     root.setFormatter(form)
     logging.getLogger().addHandler(root)
     sys.path.insert(0, folder)

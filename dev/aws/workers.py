@@ -3,6 +3,7 @@
 A worker is killed when its time is up, when it has been idle, and when its function has changed.
 """
 
+import contextlib
 import io
 import json
 import os
@@ -17,7 +18,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 _IDLE_SECONDS = 120.0
 #: What importing a handler may take: it does not count against the function's timeout, as in Lambda.
@@ -75,6 +76,7 @@ class _Worker:
             env=dict(environment),
             start_new_session=True,
         )
+        self._stdin, self._stdout = cast(IO[bytes], self._process.stdin), cast(IO[bytes], self._process.stdout)
         self._buffer = b""
 
     def run(self, line: Mapping[str, Any], timeout: float) -> Outcome:
@@ -108,10 +110,9 @@ class _Worker:
 
     def _tell(self, line: Mapping[str, Any]) -> bool:
         """Hand over an invocation; False when the process has died."""
-        assert self._process.stdin is not None
         try:
-            self._process.stdin.write(json.dumps(line).encode() + b"\n")
-            self._process.stdin.flush()
+            self._stdin.write(json.dumps(line).encode() + b"\n")
+            self._stdin.flush()
         except BrokenPipeError:
             return False
         return True
@@ -128,8 +129,7 @@ class _Worker:
 
     def _frame(self, limit: float) -> dict[str, Any] | None:
         """Return the next frame; None when time is up or the process has ended."""
-        assert self._process.stdout is not None
-        descriptor = self._process.stdout.fileno()
+        descriptor = self._stdout.fileno()
         while b"\n" not in self._buffer:
             left = limit - time.monotonic()
             if left <= 0 or not select.select([descriptor], [], [], left)[0]:
@@ -152,12 +152,9 @@ class _Worker:
         """End the process and remove its code."""
         self._process.kill()
         self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                try:
-                    stream.close()
-                except BrokenPipeError:
-                    pass  # what it was never told is lost with it
+        with contextlib.suppress(BrokenPipeError):  # what it was never told is lost with it
+            self._stdin.close()
+        self._stdout.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
