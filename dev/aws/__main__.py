@@ -7,7 +7,7 @@ import sys
 import threading
 from pathlib import Path
 
-from .server import Settings, Simulator
+from .loopback import check_loopback
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -20,6 +20,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--state-dir", type=Path, help="where deployed code is unpacked")
     given = parser.parse_args(arguments)
     try:
+        check_loopback(given.host)
+        from .server import Settings, Simulator  # after the cheap checks: moto takes a second to import
+
         simulator = Simulator(
             Settings(
                 host=given.host,

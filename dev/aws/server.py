@@ -1,6 +1,5 @@
 """The HTTP server: moto's request handler, our pipeline in front of moto's application, on loopback only."""
 
-import ipaddress
 import os
 import shutil
 import socket
@@ -23,6 +22,7 @@ from .faults import Faults
 from .identity import Sessions
 from .invocation import Invoker
 from .journal import Journal
+from .loopback import check_loopback
 from .pipeline import Pipeline
 from .telemetry import Delayed, Metrics
 from .trail import Trail
@@ -55,7 +55,7 @@ class Simulator:
     """A running simulator. Errors: ValueError for an address that is not loopback."""
 
     def __init__(self, settings: Settings) -> None:
-        _only_loopback(settings.host)
+        check_loopback(settings.host)
         filters.install()
         modules = frozenset(moto_backends.list_of_moto_modules())
         # moto looks at its folder for every request, which is a quarter of what one takes.
@@ -131,15 +131,6 @@ class Simulator:
         phrase = HTTPStatus(reply.status).phrase if reply.status in HTTPStatus._value2member_map_ else "Unknown"
         start_response(f"{reply.status} {phrase}", headers)
         return [] if head else [reply.body]
-
-
-def _only_loopback(host: str) -> None:
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
-        raise ValueError(f"the simulator speaks on loopback only: {host!r} is no loopback address, like 127.0.0.1")
 
 
 def _scratch(state_dir: Path | None) -> Path:
