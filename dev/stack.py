@@ -160,7 +160,7 @@ class Stack:
             done(self.aws_endpoint)
         if self._with_shop:
             with self._timed("shop") as done:
-                done(run_to_end(self._python("dev.shop", "seed"), env=self._shop_env(), timeout=READY_SECONDS))
+                done(run_to_end(self._shop("seed"), env=self._shop_env(), timeout=READY_SECONDS))
 
     def _simulator(self) -> Daemon:
         daemon = Daemon(name="aws", command=(), state_dir=self.state_dir, env=SOURCES, stamp=stamp("dev/aws"))
@@ -174,8 +174,8 @@ class Stack:
         return daemon
 
     def _traffic(self) -> Daemon:
-        command = self._python("dev.shop", "traffic")
-        sources = stamp("dev/shop/traffic.py")
+        command = self._shop("traffic")
+        sources = stamp("dev/shop/traffic.py", "dev/shop/shop.py")
         return Daemon(name="traffic", command=command, state_dir=self.state_dir, env=self._shop_env(), stamp=sources)
 
     def _operator(self) -> Daemon:
@@ -231,8 +231,12 @@ class Stack:
         file = self.state_dir / "shop.json"
         return json.loads(file.read_text()) if file.exists() else {}
 
+    def _shop(self, command: str) -> list[str]:
+        return self._python("dev.shop", command, "--state-dir", str(self.state_dir))
+
     def _shop_env(self) -> dict[str, str]:
-        return {**SOURCES, **self.aws_env("none"), "SHOP_STATE_DIR": str(self.state_dir)}
+        # Its credentials are in shop.json: the environment's part is to keep it off real AWS.
+        return {**SOURCES, **self.aws_env("none")}
 
     # --- what the cluster gets --------------------------------------------------------------------------------
 
@@ -246,7 +250,7 @@ class Stack:
         self._refuse_strangers(base)
         kubectl.apply(kinds + base)
         kubectl.run("wait", "--for=condition=Established", "crd", *(m["metadata"]["name"] for m in kinds))
-        self._await_discovery(kubectl, kinds)
+        self._await_kinds(kubectl, kinds)
         self._refuse_strangers(instances)
         kubectl.apply(instances)
         self._write_operator_kubeconfig(kubectl)
@@ -266,22 +270,23 @@ class Stack:
         found = [manifest for file in files for manifest in documents(file.read_text())]
         return [*([_namespace(SHOP_NAMESPACE, SHOP_LABELS)] if self._with_shop else []), *found]
 
-    def _await_discovery(self, kubectl: Kubectl, kinds: list[Manifest]) -> None:
-        """Wait until the API server lists and describes our kinds: "established" comes a moment earlier.
+    def _await_kinds(self, kubectl: Kubectl, kinds: list[Manifest]) -> None:
+        """Wait until the API server really serves our kinds: "established" comes a moment earlier.
 
-        Until then a responder's `kubectl apply` fails on the missing description.
+        Until it describes them, a responder's `kubectl apply` fails; until their caches are filled, lists and watches
+        are answered 429.
         """
-        paths = {f"apis/{kind['spec']['group']}/{kind['spec']['versions'][0]['name']}" for kind in kinds}
-        words = {f'"{kind["spec"]["names"][name]}"' for kind in kinds for name in ("plural", "kind")}
+        (group,) = {f"apis/{kind['spec']['group']}/{kind['spec']['versions'][0]['name']}" for kind in kinds}
+        names = [kind["spec"]["names"] for kind in kinds]
 
         def served() -> bool:
+            if not all(self._cluster.answers(f"/{group}/{n['plural']}?resourceVersion=0&limit=1") for n in names):
+                return False
             try:
-                listed = [kubectl.run("get", "--raw", f"/{path}") for path in sorted(paths)]
-                described = [kubectl.run("get", "--raw", f"/openapi/v3/{path}") for path in sorted(paths)]
+                described = kubectl.run("get", "--raw", f"/openapi/v3/{group}")
             except KubectlError:
                 return False
-            kinds_of = {word for word in words if word.strip('"')[0].isupper()}
-            return all(w in "".join(listed) for w in words) and all(w in "".join(described) for w in kinds_of)
+            return all(f'"{n["kind"]}"' in described for n in names)
 
         if not wait_until(served, seconds=30):
             raise StartError("the API server does not serve our kinds 30 s after they were established")
