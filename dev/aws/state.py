@@ -57,7 +57,10 @@ def _function(account: str, region: str, name: str) -> dict[str, Any] | None:
         "latest": _configuration(group["latest"]),
         "versions": {str(v.version): _configuration(v) for v in group["versions"]},
         "aliases": {
-            alias.name: {"version": alias.function_version, "routing": alias.routing_config or None}
+            alias.name: {
+                "version": alias.function_version,
+                "routing": (alias.routing_config or {}).get("AdditionalVersionWeights") or None,
+            }
             for alias in sorted(aliases_of(account, region, name).values(), key=lambda a: a.name)
         },
         "reserved": group["latest"].reserved_concurrency,
