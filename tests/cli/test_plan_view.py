@@ -80,6 +80,14 @@ def test_a_page_names_the_findings_that_its_fix_answers() -> None:
     assert "because" not in page(plan(), run("diagnosed"), fix, at(20))
 
 
+def test_a_plan_that_ended_says_what_its_end_means() -> None:
+    """In the words of the operations page."""
+    shown = page(
+        plan("Inconclusive", reason="PartlyApplied", message="2/2 failed", finishedAt=at(9)), None, None, at(20)
+    )
+    assert "  ended       PartlyApplied: A later call failed; the calls before it stay in place." in shown
+
+
 def test_what_can_not_be_undone_says_why() -> None:
     """Irreversible plans have no undo to show."""
     shown = page(plan(spec={"undo": None, "irreversible": "connections are closed"}), None, None, at(20))

@@ -12,17 +12,17 @@ def _targets() -> dict[str, str]:
     return dict(_TARGET.findall((ROOT / "Makefile").read_text()))
 
 
-def _make(*arguments: str) -> str:
-    done = subprocess.run(["make", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+def _run(command: str) -> str:
+    done = subprocess.run(command.split(), cwd=ROOT, capture_output=True, text=True, check=True)
     return done.stdout
 
 
 def test_make_alone_prints_help_and_nothing_else() -> None:
     """A newcomer's first word is answered with all there is, one line each."""
-    lines = _make().splitlines()
+    lines = _run("make").splitlines()
     assert [line.split()[1] for line in lines] == list(_targets())
     assert all(len(line.split()) > 3 for line in lines)
-    assert _make("help").splitlines() == lines
+    assert _run("make help").splitlines() == lines
 
 
 def test_every_target_says_what_it_does() -> None:

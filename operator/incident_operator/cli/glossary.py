@@ -49,7 +49,6 @@ ENDINGS: Mapping[str, Ending] = {
         meaning="The run was told to look only: nothing was changed. The plans show what a new run would be let to do.",
         next=(_PLAN,),
     ),
-    "ApprovalTimeout": Ending(meaning="Nobody agreed to a plan in time. Apply a new run to try again.", next=(_PLAN,)),
     "RecoveryNotReached": Ending(
         meaning="Users are still not well although a fix was applied or recovery was awaited.", next=(_PLAN, _DESCRIBE)
     ),
@@ -60,17 +59,15 @@ ENDINGS: Mapping[str, Ending] = {
     "StartDeadline": Ending(
         meaning="The run came too late after detection to act. Nothing was read or changed: apply a new run.",
     ),
-    "RevisionLost": Ending(
-        meaning="The stored revision of the runbook that this run follows is gone: apply a new run.", next=(_DESCRIBE,)
-    ),
 }
 
-#: `Accepted=False`: why a run does not start. Its spec can still be edited.
+#: `Accepted=False`: why a run does not start; its spec can still be edited. After the start: why it Failed.
 REFUSALS: Mapping[str, str] = {
     "RunbookNotFound": "No runbook of that kind and name is installed.",
     "RunbookInvalid": "The runbook does not hold: its Ready condition names field, line and column.",
     "ParametersInvalid": "A parameter is missing, unknown or out of its bounds.",
     "GrantMissing": "No ActionGrant selects the namespace, or none permits this action, region and resource.",
+    "RevisionLost": "The stored revision of the runbook that this run follows is gone: apply a new run.",
 }
 
 #: `status.gates[].name` of a plan: the fact that blocks.
@@ -109,10 +106,30 @@ PLAN_STATES: Mapping[str, str] = {
     "Unknown": "A call was interrupted and whether it took effect can't be told. It is never repeated.",
 }
 
+#: `status.reason` of a plan that has ended.
+PLAN_REASONS: Mapping[str, str] = {
+    "Verified": "The signal shows that the fix worked.",
+    "NoEffect": "The signal was measured until the deadline and did not change.",
+    "CallFailed": "The first call was refused, so nothing was changed.",
+    "Worse": "The signal shows harm.",
+    "NotMeasured": "The signal could not be measured until the deadline.",
+    "PartlyApplied": "A later call failed; the calls before it stay in place. Read the journal, then finish or undo.",
+    "CallUnknown": "A call was interrupted and its effect can't be seen. Look before doing it by hand.",
+    "JournalIncomplete": "The plan's stored status lacks an instant it must have.",
+    "Reverted": "What was changed is put back.",
+    "UndoFailed": "A call of the undo failed. The former state is only partly back.",
+    "WorldChanged": "Looked at again just before the first call, the fix would make other calls, or none.",
+    "InvalidInput": "The action's inputs do not hold any more, as after an upgrade: it is planned anew.",
+    "RunFinished": "The run ended without this plan.",
+    "GrantMissing": REFUSALS["GrantMissing"],
+}
+
 
 def ending_of(run: IncidentRun) -> Ending:
     """Return what the end of a run means; an outcome this version does not know speaks for itself."""
-    return ENDINGS.get(run.status.outcome or "", Ending(meaning="See the message and the timeline.", next=(_GET,)))
+    outcome = run.status.outcome or ""
+    unknown = Ending(meaning=REFUSALS.get(outcome, "See the message and the timeline."), next=(_DESCRIBE, _GET))
+    return ENDINGS.get(outcome, unknown)
 
 
 def commands(run: IncidentRun) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from ..api.run import Finding, IncidentRun
 from ..api.runbook import FindingKind, Fix
 from .changes import age
 from .documents import diff, document
-from .glossary import ASKS, GATES, PLAN_STATES
+from .glossary import ASKS, GATES, PLAN_REASONS, PLAN_STATES
 from .render import Look, line, signed
 from .text import clean, clock, until
 
@@ -54,6 +54,9 @@ def plan_page(
         line((plan.metadata.name, "dim")),
     ]
     lines += _field("state", clean(status.message) or PLAN_STATES.get(status.state, ""))
+    meaning = PLAN_REASONS.get(status.reason or "")
+    if status.finished_at is not None and meaning:
+        lines += _field("ended", f"{status.reason}: {meaning}")
     lines += _field("fix", f"{spec.fix} ({clean(spec.action)}), attempt {spec.attempt}, of run {spec.run_ref.name}")
     for finding in why(fix, run.status.findings if run else ()):
         lines += _field("because", f"{clean(finding.reason)}: {clean(finding.message)}")

@@ -1,0 +1,79 @@
+"""The commands that documents show, and what proves that each works.
+
+Two kinds of proof, both checked: a test that runs a whole block of a document as it is printed, or a test (or the
+CI script) whose own text has the command, word for word. A new command in a document needs a line here; a line here
+whose command nobody shows any more is refused too.
+"""
+
+import ast
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tests.repo.files import ROOT, documents
+
+_FENCE = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+#: Blocks that a test runs as a script: document and first command → the test.
+BLOCKS: Mapping[tuple[str, str], str] = {
+    ("README.md", "make up"): "tests/repo/test_quickstart.py::test_the_readme_works_as_it_is_printed",
+}
+
+#: Other commands: command → the test that has it in its text.
+COMMANDS: Mapping[str, str] = {
+    "make": "tests/repo/test_makefile.py::test_make_alone_prints_help_and_nothing_else",
+    "make setup": "tests/repo/test_quickstart.py::test_setup_of_a_checkout_that_is_set_up_is_quick",
+    "make demo": "tests/repo/test_quickstart.py::test_the_demo_ends_with_a_resolved_incident",
+    "make test": ".ci/run",
+    "make check": ".ci/run",
+    "kubectl get incidentruns": "tests/repo/test_quickstart.py::test_the_readme_works_as_it_is_printed",
+    "kubectl incident watch inc-2024-0001": "tests/repo/test_quickstart.py::test_the_readme_works_as_it_is_printed",
+    "kubectl incident plan inc-2024-0001": "tests/repo/test_quickstart.py::test_the_readme_works_as_it_is_printed",
+    "kubectl describe incidentrun inc-2024-0001": (
+        "tests/repo/test_quickstart.py::test_the_readme_works_as_it_is_printed"
+    ),
+    "kubectl wait --for=condition=Finished incidentrun/inc-2024-0001 --timeout=30m": (
+        "tests/repo/test_quickstart.py::test_the_readme_works_as_it_is_printed"
+    ),
+    "kubectl -n incident-system scale deployment/incident-operator --replicas=0": (
+        "tests/repo/test_documented_commands.py::test_the_deployment_to_scale_down_is_the_shipped_one"
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """A fenced `sh` block: where it stands, and its commands without comments."""
+
+    document: str
+    script: str
+    commands: tuple[str, ...]
+
+
+def blocks() -> list[Block]:
+    """Return every fenced `sh` block of every document."""
+    return [
+        Block(document=str(path.relative_to(ROOT)), script=script, commands=_commands(script))
+        for path in documents()
+        for script in _FENCE.findall(path.read_text())
+    ]
+
+
+def _commands(script: str) -> tuple[str, ...]:
+    lines = (re.sub(r"(^|\s)#.*$", "", line).strip() for line in script.replace("\\\n", " ").splitlines())
+    return tuple(re.sub(r"\s+", " ", line) for line in lines if line)
+
+
+def proof_source(node: str) -> str | None:
+    """Return the source of a test, or a script's text; None where there is none of that name."""
+    file, _, name = node.partition("::")
+    path = ROOT / file
+    if not path.is_file():
+        return None
+    text = path.read_text()
+    if not name:
+        return text
+    for function in ast.parse(text).body:
+        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)) and function.name == name:
+            return ast.get_source_segment(text, function)
+    return None
