@@ -53,6 +53,9 @@ RETRYABLE = frozenset(
         "ConcurrentModificationException",
         "PreconditionFailedException",
         "PreconditionFailed",
+        # Ours: surely not sent.
+        "NotLeader",
+        "NotSentInTime",
     }
 )
 MAX_ATTEMPTS = 4
@@ -228,6 +231,8 @@ def decide_plan(view: PlanView, now: datetime) -> PlanDecision:
         return turn.write(settled=True)
     if state in (PlanState.PROPOSED, PlanState.APPROVED):
         return _proposed(turn)
+    if (view.plan.status.epoch or 0) > view.epoch:
+        return turn.stay()  # a newer leader is at work: whoever still runs here may change nothing
     if view.plan.status.epoch != view.epoch:
         return turn.write(epoch=view.epoch, wake_at=now)
     if state == PlanState.APPLYING:

@@ -186,11 +186,12 @@ def decide_run(view: RunView, now: datetime) -> RunDecision:
         return RunDecision(status=status)
     if status.started_at is None:
         return _accept(view, now)
+    # A plan under way comes first: a run that ended without it would leave it to act for a settled run (I7, I8).
+    if status.active_plan is not None:
+        return _with_baton(view, now)
     if view.runbook is None:
         refusal = view.refusal or Refusal(reason="RevisionLost", message="the pinned revision of the runbook is gone")
         return _end(view, status, RunPhase.FAILED, refusal.reason, refusal.message, now)
-    if status.active_plan is not None:
-        return _with_baton(view, now)
     if status.phase == RunPhase.DIAGNOSING or status.diagnosed_at is None:
         return _diagnose(view, now)
     return _wait_for_recovery(view, now)
