@@ -38,6 +38,7 @@ type: setup ## Check types (mypy strict)
 	$(BIN)/mypy
 
 test: setup ## Run every test
+	@$(BIN)/python -m dev.controlplane.build > /dev/null
 	$(BIN)/python -m pytest
 
 crds: setup ## Generate crds/ from the models

@@ -140,12 +140,12 @@ class Stack:
             seeding.result()
         if self._with_shop:
             with self._timed("shop's traffic") as done:
-                daemon = self._traffic()
+                daemon = self._traffic(simulator)
                 daemon.start()
                 done(str(daemon.log))
         if self._with_operator:
             with self._timed("operator") as done:
-                daemon = self._operator()
+                daemon = self._operator(simulator)
                 daemon.start()
                 daemon.wait_ready(lambda: answers(f"{self.operator_url}/readyz"), seconds=READY_SECONDS)
                 done(str(daemon.log))
@@ -173,13 +173,14 @@ class Stack:
         )
         return daemon
 
-    def _traffic(self) -> Daemon:
+    def _traffic(self, simulator: Daemon | None) -> Daemon:
         command = self._shop("traffic")
-        sources = stamp("dev/shop/traffic.py", "dev/shop/shop.py")
-        return Daemon(name="traffic", command=command, state_dir=self.state_dir, env=self._shop_env(), stamp=sources)
+        outdated = stamp("dev/shop/traffic.py", "dev/shop/shop.py") + _life(simulator)
+        return Daemon(name="traffic", command=command, state_dir=self.state_dir, env=self._shop_env(), stamp=outdated)
 
-    def _operator(self) -> Daemon:
-        daemon = Daemon(name="operator", command=(), state_dir=self.state_dir, stamp=stamp("operator"))
+    def _operator(self, simulator: Daemon | None) -> Daemon:
+        outdated = stamp("operator", "dev/supervisor.py") + _life(simulator)
+        daemon = Daemon(name="operator", command=(), state_dir=self.state_dir, stamp=outdated)
         (port,) = self._ports.take("operator", running=daemon.pid() is not None)
         program = self._python(
             "incident_operator",
@@ -388,6 +389,11 @@ def env_text(values: Mapping[str, str]) -> str:
     return "\n".join(["# Written by `make up`; source it.", f"export PATH={programs}:$PATH", *lines, ""])
 
 
+def _life(simulator: Daemon | None) -> str:
+    """Return what changes when the simulator starts anew: sessions of its last life are worth nothing."""
+    return str(simulator.pid()) if simulator else ""
+
+
 def _namespace(name: str, labels: Mapping[str, str]) -> Manifest:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": dict(labels)}}
 
@@ -456,7 +462,8 @@ def env_command(stack: Stack) -> None:
 
 def next_steps(stack: Stack) -> str:
     """Return what a newcomer types next."""
-    shown = os.path.relpath(stack.env_file)
+    inside = stack.env_file.is_relative_to(Path.cwd())
+    shown = shlex.quote(str(stack.env_file.relative_to(Path.cwd()) if inside else stack.env_file))
     return "\n".join(
         f"  {command:58} # {why}"
         for command, why in (
