@@ -17,6 +17,10 @@ DEFAULT_REGION = "us-east-1"
 #: One attempt: a client that repeats a request hides what users feel.
 _CONFIG = Config(retries={"mode": "standard", "total_max_attempts": 1}, connect_timeout=5, read_timeout=30)
 
+#: Shared, since it keeps the services' models; clients are made one at a time, then used by any thread.
+_SESSION = boto3.session.Session()
+_MAKING = threading.Lock()
+
 
 class ShopError(RuntimeError):
     """The shop is not there or not as expected; the message says what to do."""
@@ -56,7 +60,6 @@ class Shop:
     sender: str = "birthdays@shopsmart.example"
     keys: Mapping[str, Key] = field(default_factory=dict)
     _clients: dict[tuple[str, str], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Fill in what depends on the account. Bucket names are global: each account has its own."""
@@ -102,7 +105,7 @@ class Shop:
         if who not in self.keys:
             raise ShopError(f"the shop has no key of {who}: seed it first (python -m dev.shop seed)")
         key = self.keys[who]
-        with self._lock:
+        with _MAKING:
             if (service, who) not in self._clients:
                 self._clients[service, who] = self._client(service, key.access_key_id, key.secret_access_key)
             return self._clients[service, who]
@@ -111,13 +114,19 @@ class Shop:
         """Return a client for the requests of a new session of a role, assumed by the account's root."""
         arn = f"arn:aws:iam::{self.account}:role/{role}"
         given = self.client("sts").assume_role(RoleArn=arn, RoleSessionName=session)["Credentials"]
-        return self._client(service, given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
+        with _MAKING:
+            return self._client(service, given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
 
     def _client(self, service: str, key: str, secret: str, token: str | None = None) -> Any:
-        session = boto3.session.Session(
-            aws_access_key_id=key, aws_secret_access_key=secret, aws_session_token=token, region_name=self.region
+        return _SESSION.client(  # type: ignore[call-overload]
+            service,
+            region_name=self.region,
+            endpoint_url=self.endpoint,
+            aws_access_key_id=key,
+            aws_secret_access_key=secret,
+            aws_session_token=token,
+            config=_CONFIG,
         )
-        return session.client(service, endpoint_url=self.endpoint, config=_CONFIG)  # type: ignore[call-overload]
 
     # --- what users see ---------------------------------------------------------------------------------------
 

@@ -1,0 +1,74 @@
+"""The examples are what they say: valid runs of the shipped runbook, each for a fault that exists."""
+
+import pytest
+import yaml
+
+from dev.shop.examples import Example, examples
+from dev.shop.faults import FAULTS
+from dev.shop.grant import FILE, grant, written
+from incident_operator.api.grant import ActionGrant
+from incident_operator.api.meta import Risk
+from incident_operator.api.run import IncidentRun, RunPhase
+from incident_operator.api.runbook import ClusterRunbook
+from incident_operator.core.run import ENDS
+from incident_operator.core.runbook import bind_parameters
+from tests.shop.test_runbook import FILE as RUNBOOK
+
+EXAMPLES = examples()
+
+
+@pytest.fixture(params=list(EXAMPLES))
+def example(request: pytest.FixtureRequest) -> Example:
+    """Return each example."""
+    return EXAMPLES[request.param]
+
+
+def test_an_example_is_a_valid_run(example: Example) -> None:
+    """Its kind, its name, its namespace, and parameters that the runbook takes."""
+    assert set(example.manifest) == {"apiVersion", "kind", "metadata", "spec"}
+    run = IncidentRun.model_validate(example.manifest)
+    assert run.metadata.namespace == "shopsmart"
+    spec = ClusterRunbook.model_validate(yaml.safe_load(RUNBOOK.read_text())).spec
+    assert bind_parameters(spec, run.spec.parameters)[1] == ()
+
+
+def test_an_example_says_how_it_ends(example: Example) -> None:
+    """In words that the product uses; its fault can be broken."""
+    assert RunPhase(example.phase) in ENDS | {RunPhase.PENDING}
+    assert example.fault is None or example.fault in FAULTS
+
+
+def test_every_fault_has_an_example_of_its_own() -> None:
+    """What `break` tells people to apply is about that fault."""
+    for fault in FAULTS.values():
+        found = EXAMPLES[fault.example]
+        assert found.fault == fault.name
+        incident = found.manifest["spec"]["incident"]
+        assert incident["ticket"].split("-")[0] == "INC"
+
+
+def test_names_and_tickets_are_not_shared() -> None:
+    """All examples can be applied to one namespace."""
+    names = [e.manifest["metadata"]["name"] for e in EXAMPLES.values()]
+    tickets = [e.manifest["spec"]["incident"]["ticket"] for e in EXAMPLES.values()]
+    assert len(set(names)) == len(names)
+    assert len(set(tickets)) == len(tickets)
+
+
+def test_only_the_expired_example_says_when_it_was_detected() -> None:
+    """An example is applied at any time: its incident is detected then."""
+    dated = [name for name, e in EXAMPLES.items() if "detectedAt" in e.manifest["spec"]["incident"]]
+    assert dated == ["expired.yaml"]
+
+
+def test_the_grant_is_what_the_function_writes() -> None:
+    """`grant.yaml` is generated, and valid."""
+    assert FILE.read_text() == written(grant())
+    assert ActionGrant.model_validate(grant()).spec.automation.apply_up_to == Risk.DISRUPTIVE
+
+
+def test_a_grant_of_another_account_names_no_other() -> None:
+    """Each test makes its own; only the account's ids are in it."""
+    text = written(grant("210987654321", "birthday-7", "birthday-7"))
+    assert "123456789012" not in text
+    assert ActionGrant.model_validate(yaml.safe_load(text)).selects({"shopsmart.com/team": "birthday-7"})
