@@ -2,7 +2,7 @@
 
 from incident_operator.api.runbook import Fix
 from incident_operator.cli.plan_view import chosen, plan_page
-from tests.cli.story import PLAN, at, entry, plan, run
+from tests.cli.story import CAUSE, PLAN, at, entry, plan, run
 
 PAGE = """\
 ▶ set BirthdayServiceAccess back to version v1  Applying
@@ -74,10 +74,14 @@ def test_a_page_says_why_a_machine_does_not_apply_it() -> None:
     assert "  asks        ActorUnknown: Nobody can name yet who took the access away" in shown
 
 
-def test_a_page_names_the_findings_that_its_fix_answers() -> None:
-    """With the runbook at hand, only those."""
+def test_a_page_names_what_its_fix_answers_and_nothing_else() -> None:
+    """With the runbook at hand: its findings; once cured, what the timeline tells of them."""
     fix = Fix.model_validate({"name": "restoreAccess", "action": "iam.restore-role-access", "onFindings": ["Other"]})
     assert "because" not in page(plan(), run("diagnosed"), fix, at(20))
+    mine = fix.model_copy(update={"on_findings": ("RoleLacksAccess",)})
+    because = f"  because     RoleLacksAccess: {CAUSE}\n"
+    assert because in page(plan(), run("diagnosed"), mine, at(20))
+    assert because in page(plan("Helped"), run("resolved", findings=[]), mine, at(20))
 
 
 def test_a_plan_that_ended_says_what_its_end_means() -> None:

@@ -27,12 +27,12 @@ COMMANDS: Mapping[str, str] = {
     "make test": ".ci/run",
     "make check": ".ci/run",
     "kubectl get incidentruns": "tests/repo/test_quickstart.py::test_the_readme_works_as_it_is_printed",
-    "kubectl incident watch inc-2024-0001": "tests/repo/test_quickstart.py::test_the_readme_works_as_it_is_printed",
-    "kubectl incident plan inc-2024-0001": "tests/repo/test_quickstart.py::test_the_readme_works_as_it_is_printed",
-    "kubectl describe incidentrun inc-2024-0001": (
+    "kubectl incident watch inc-2023-1247": "tests/repo/test_quickstart.py::test_the_readme_works_as_it_is_printed",
+    "kubectl incident plan inc-2023-1247": "tests/repo/test_quickstart.py::test_the_readme_works_as_it_is_printed",
+    "kubectl describe incidentrun inc-2023-1247": (
         "tests/repo/test_quickstart.py::test_the_readme_works_as_it_is_printed"
     ),
-    "kubectl wait --for=condition=Finished incidentrun/inc-2024-0001 --timeout=30m": (
+    "kubectl wait --for=condition=Finished incidentrun/inc-2023-1247 --timeout=30m": (
         "tests/repo/test_quickstart.py::test_the_readme_works_as_it_is_printed"
     ),
     "kubectl -n incident-system scale deployment/incident-operator --replicas=0": (

@@ -70,10 +70,10 @@ def test_the_readme_works_as_it_is_printed(checkout: Path) -> None:
     *lines, heal, down = block.commands
     assert (heal, down) == ("make heal FAULT=all", "make down")
     asked = """
-        kubectl incident watch inc-2024-0001
-        kubectl incident plan inc-2024-0001
-        kubectl describe incidentrun inc-2024-0001
-        kubectl wait --for=condition=Finished incidentrun/inc-2024-0001 --timeout=30m
+        kubectl incident watch inc-2023-1247
+        kubectl incident plan inc-2023-1247
+        kubectl describe incidentrun inc-2023-1247
+        kubectl wait --for=condition=Finished incidentrun/inc-2023-1247 --timeout=30m
         kubectl get incidentruns
     """
     fresh = "source .dev/env; kubectl delete incidentruns --all --wait; make heal FAULT=all"
@@ -81,4 +81,4 @@ def test_the_readme_works_as_it_is_printed(checkout: Path) -> None:
     out = sh(checkout, "\n".join([*lines, asked, heal, down]), seconds=600)
     assert re.search(r"^Resolved/Runbook after ", out, re.MULTILINE)
     assert "condition met" in out
-    assert len(re.findall(r"^inc-2024-0001\s.*\bResolved\b", out, re.MULTILINE)) == 2
+    assert len(re.findall(r"^inc-2023-1247\s.*\bResolved\b", out, re.MULTILINE)) == 2

@@ -13,7 +13,7 @@ from ..api.run import CheckState, CheckStatus, FixStatus, IncidentRun, IncidentR
 from ..api.runbook import FindingKind
 from .text import clean, clock, some, until
 
-_LABEL = 18
+_LABEL = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,9 @@ def _checks(old: IncidentRunStatus, new: IncidentRunStatus, now: datetime) -> It
         for check in step.checks:
             if known.get(check.name) == _answer(check) or check.state in (CheckState.PENDING, CheckState.RUNNING):
                 continue
-            detail = ": ".join(clean(part) for part in (check.reason, check.message) if part)
+            # The timeline tells what a Failed check found; nothing else tells why one gave no answer.
+            parts = (check.reason, check.message if check.state != CheckState.FAILED else None)
+            detail = ": ".join(clean(part) for part in parts if part)
             yield Change(
                 at=check.finished_at or now,
                 label="check",
@@ -95,8 +97,9 @@ def _checks(old: IncidentRunStatus, new: IncidentRunStatus, now: datetime) -> It
             )
 
 
-def _answer(check: CheckStatus) -> tuple[str, str | None, str]:
-    return check.state, check.reason, check.message
+def _answer(check: CheckStatus) -> tuple[str, str | None]:
+    """What makes an answer another one: a message differs by its figures at every look."""
+    return check.state, check.reason
 
 
 def _asides(old: IncidentRunStatus, new: IncidentRunStatus, now: datetime) -> Iterator[Change]:
@@ -133,7 +136,8 @@ def _plan(old: RemediationPlan | None, new: RemediationPlan, now: datetime) -> I
             yield _call(new, entry)
     before = old.status.state if old is not None else None
     if status.state != before and not (before is None and status.state == "Proposed"):
-        detail = ": ".join(clean(part) for part in (status.reason, status.message) if part)
+        reason = status.reason if status.reason != status.state else None
+        detail = ": ".join(clean(part) for part in (reason, status.message) if part)
         at = status.finished_at or status.applied_at or status.started_at or now
         yield Change(at=at, label="plan", text=f"{name} {status.state}" + (f": {detail}" if detail else ""))
 
@@ -149,16 +153,14 @@ def _call(plan: RemediationPlan, entry: JournalEntry) -> Change:
 
 
 def _recovery(old: IncidentRunStatus, new: IncidentRunStatus) -> Iterator[Change]:
-    recovery = new.recovery
+    """The stability clock: when it turns, starts or is set back; not every sample."""
+    recovery, before = new.recovery, old.recovery
     if recovery is None or recovery.last_checked_at is None:
         return
-    before = old.recovery
-    if before is not None and (before.state, before.samples) == (recovery.state, recovery.samples):
+    if before is not None and (before.state, before.passing_since) == (recovery.state, recovery.passing_since):
         return
-    clock_runs = (
-        f": {some(recovery.samples, 'sample')} since {clock(since)}" if (since := recovery.passing_since) else ""
-    )
-    yield Change(at=recovery.last_checked_at, label="recovery", text=f"{recovery.state}{clock_runs}")
+    since = f" since {clock(recovery.passing_since)}" if recovery.passing_since else ""
+    yield Change(at=recovery.last_checked_at, label="recovery", text=f"{recovery.state}{since}")
 
 
 def _now(old: IncidentRunStatus, new: IncidentRunStatus, now: datetime) -> Iterator[Change]:
@@ -184,7 +186,7 @@ def _doing(now: Now) -> tuple[str | None, ...]:
 def sentences(doing: Now, now: datetime) -> Iterable[str]:
     """Return what the run does, waits for, until when and why, as clauses."""
     yield clean(doing.doing)
-    if doing.waiting_for:
+    if doing.waiting_for and not clean(doing.doing).endswith(f"waiting for {clean(doing.waiting_for)}"):
         yield f"waiting for {clean(doing.waiting_for)}"
     if doing.until:
         yield f"until {until(doing.until, now)}"

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -25,10 +26,13 @@ def diff(change: DiffLine, *, indent: int, context: int = 2) -> Iterator[Text]:
 
 
 def document(value: Any) -> list[str]:
-    """Return a value as lines to compare and to read: JSON as YAML, secrets hidden, absent as no line."""
+    """Return a value as lines to compare and to read: JSON as YAML, text as it is, absent as no line."""
     if value is None:
         return []
-    return clean_lines(yaml.safe_dump(readable(value), sort_keys=False, width=100).removesuffix("...\n"))
+    shown = readable(value)
+    if isinstance(shown, str):
+        return clean_lines(shown)
+    return clean_lines(yaml.safe_dump(shown, sort_keys=False, width=sys.maxsize, allow_unicode=True))
 
 
 def readable(value: Any) -> Any:

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from ..api.meta import format_duration
 from ..api.plan import Call, JournalEntry, RemediationPlan, Undo
-from ..api.run import Finding, IncidentRun
+from ..api.run import IncidentRun, IncidentRunStatus
 from ..api.runbook import FindingKind, Fix
 from .changes import age
 from .documents import diff, document
@@ -32,12 +32,17 @@ def chosen(plans: Sequence[RemediationPlan], *, name: str | None, every: bool) -
     return [plan for plan in ordered if newest[plan.spec.fix] == plan.metadata.name]
 
 
-def why(fix: Fix | None, findings: Sequence[Finding]) -> list[Finding]:
-    """Return the findings a plan answers: those its fix names, else every problem, root causes first."""
-    if fix is not None and fix.on_findings:
-        return [f for f in findings if f.reason in fix.on_findings]
-    problems = [f for f in findings if f.kind == FindingKind.PROBLEM]
-    return sorted(problems, key=lambda f: not f.root_cause)
+def why(fix: Fix | None, status: IncidentRunStatus) -> list[tuple[str, str]]:
+    """Return reason and message of what a plan answers: the findings its fix names, else every problem.
+
+    Shape: root causes first. What a fix has cured is no finding any more: then the timeline still tells it.
+    """
+    problems = sorted((f for f in status.findings if f.kind == FindingKind.PROBLEM), key=lambda f: not f.root_cause)
+    if fix is None or not fix.on_findings:
+        return [(f.reason, f.message) for f in problems]
+    found = [(f.reason, f.message) for f in status.findings if f.reason in fix.on_findings]
+    told = [(entry.reason, entry.message) for entry in status.timeline if entry.reason in fix.on_findings]
+    return found or list(dict.fromkeys(told))
 
 
 def plan_page(
@@ -58,8 +63,8 @@ def plan_page(
     if status.finished_at is not None and meaning:
         lines += _field("ended", f"{status.reason}: {meaning}")
     lines += _field("fix", f"{spec.fix} ({clean(spec.action)}), attempt {spec.attempt}, of run {spec.run_ref.name}")
-    for finding in why(fix, run.status.findings if run else ()):
-        lines += _field("because", f"{clean(finding.reason)}: {clean(finding.message)}")
+    for reason, message in why(fix, run.status) if run is not None else ():
+        lines += _field("because", f"{reason}: {message}")
     lines += list(_asks(plan, run))
     lines += _field("risk", ", ".join([str(spec.risk), *map(str, spec.hazards)]) + f" (tier {spec.tier})")
     lines += _field("touches", *spec.touches)
