@@ -37,8 +37,8 @@ def matches(pattern: str, message: str) -> bool:
 class _Filter:
     """moto's EventMessageFilter, by these rules."""
 
-    def __init__(self, pattern: str) -> None:
-        self._pattern = pattern
+    def __init__(self, pattern: str | None) -> None:
+        self._pattern = pattern or ""
 
     def matches(self, message: str) -> bool:
         """Tell whether a line matches."""

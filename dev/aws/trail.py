@@ -88,7 +88,7 @@ class Trail:
         found = [
             e
             for e in sorted(events, key=lambda e: e["at"], reverse=True)
-            if (start is None or e["at"] >= start)
+            if (start is None or e["at"] >= start.replace(microsecond=0))
             and (end is None or e["at"] <= end)
             and all(_has(e, a["AttributeKey"], a["AttributeValue"]) for a in attributes)
         ]
@@ -132,7 +132,7 @@ def event_of(call: Call, principal: Principal, at: datetime, reply: Reply) -> di
     }
     if code:
         body["errorCode"] = "AccessDenied" if code.startswith("AccessDenied") else code
-    return {"at": at.replace(microsecond=0), "body": body, "resources": _resources(call, principal)}
+    return {"at": at, "body": body, "resources": _resources(call, principal)}
 
 
 def _identity(principal: Principal, key: str) -> dict[str, Any]:
@@ -248,7 +248,7 @@ def _shown(event: Mapping[str, Any]) -> dict[str, Any]:
         "EventName": body["eventName"],
         "ReadOnly": "false",
         "AccessKeyId": body["userIdentity"].get("accessKeyId"),
-        "EventTime": event["at"],
+        "EventTime": event["at"].replace(microsecond=0),
         "EventSource": body["eventSource"],
         "Username": _username(body["userIdentity"]),
         "Resources": [{"ResourceType": kind, "ResourceName": name} for kind, name in event["resources"]],

@@ -120,7 +120,7 @@ class Call:
         return Reply(
             status=status or made["status_code"],
             headers=tuple({**{k: str(v) for k, v in made["headers"].items()}, "x-amzn-RequestId": self.id}.items()),
-            body=body if isinstance(body, bytes) else body.encode(),
+            body=body if isinstance(body, bytes) else (body or "").encode(),
         )
 
 

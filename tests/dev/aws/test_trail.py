@@ -1,0 +1,128 @@
+"""CloudTrail: who changed what, as AWS tells it, minutes late."""
+
+import json
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from .conftest import REGION, Account, allow, eventually
+
+
+def events(account: Account, key: str, value: str, newest: str, region: str = REGION) -> list[dict[str, Any]]:
+    """Return the events of one attribute, newest first, each with its body, once the newest has a name."""
+    attributes = [{"AttributeKey": key, "AttributeValue": value}]
+
+    def read() -> Any:
+        found = account.client("cloudtrail", region).lookup_events(LookupAttributes=attributes)["Events"]
+        return found if found and found[0]["EventName"] == newest else None
+
+    found = eventually(read)
+    assert found, f"{newest} does not become the newest event of {value}"
+    return [{**e, "body": json.loads(e["CloudTrailEvent"])} for e in found]
+
+
+def test_a_policys_new_version_names_who_made_it_and_which(account: Account) -> None:
+    """The true actor, the document, and the version it became."""
+    iam = account.client("iam")
+    changer = account.admin.assume(account.role("auditor", allow("iam:*", "*")), "mallory")
+    arn = iam.create_policy(PolicyName="data", PolicyDocument=json.dumps(allow("s3:*", "*")))["Policy"]["Arn"]
+    text = json.dumps(allow("s3:GetObject", "*"))
+    changer.client("iam").create_policy_version(PolicyArn=arn, PolicyDocument=text, SetAsDefault=True)
+    found = events(account, "ResourceName", arn, "CreatePolicyVersion")[0]
+    body = found["body"]
+    assert body["eventName"] == found["EventName"] == "CreatePolicyVersion"
+    assert body["userIdentity"]["arn"] == f"arn:aws:sts::{account.id}:assumed-role/auditor/mallory"
+    assert found["Username"] == "mallory"
+    assert body["eventSource"] == "iam.amazonaws.com"
+    assert body["requestParameters"] == {"policyArn": arn, "policyDocument": text, "setAsDefault": True}
+    assert body["responseElements"]["policyVersion"]["versionId"] == "v2"
+    assert body["readOnly"] is False
+    by_name = events(account, "ResourceName", "data", "CreatePolicyVersion")
+    assert [e["EventName"] for e in by_name] == ["CreatePolicyVersion", "CreatePolicy"]
+
+
+def test_a_buckets_policy_is_told_as_an_object(account: Account) -> None:
+    """S3's events differ from those of others; deleting is an event too."""
+    s3, bucket = account.client("s3"), f"data-{account.id}"
+    s3.create_bucket(Bucket=bucket)
+    policy = allow("s3:GetObject", f"arn:aws:s3:::{bucket}/*", Principal="*")
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
+    s3.put_object(Bucket=bucket, Key="data", Body=b"no event")
+    s3.delete_bucket_policy(Bucket=bucket)
+    _, put, created = events(account, "ResourceName", bucket, "DeleteBucketPolicy")
+    assert created["EventName"] == "CreateBucket"
+    assert put["body"]["requestParameters"] == {"bucketName": bucket, "bucketPolicy": policy}
+
+
+def test_a_tables_policy_and_a_roles_are_found_by_what_they_are_on(account: Account) -> None:
+    """By ARN for the table, by name for the role."""
+    table = account.table()
+    role = account.role("app")
+    own = allow("dynamodb:GetItem", table, Principal={"AWS": role})
+    account.client("dynamodb").put_resource_policy(ResourceArn=table, Policy=json.dumps(own))
+    account.client("iam").put_role_policy(
+        RoleName="app", PolicyName="p", PolicyDocument=json.dumps(allow("s3:GetObject", "*"))
+    )
+    put = events(account, "ResourceName", table, "PutResourcePolicy")[0]
+    assert json.loads(put["body"]["requestParameters"]["policy"]) == own
+    by_name = events(account, "ResourceName", "app", "PutRolePolicy")[0]
+    assert by_name["body"]["requestParameters"]["policyName"] == "p"
+    assert events(account, "ResourceName", role, "PutRolePolicy")[0]["EventId"] == by_name["EventId"]
+
+
+def test_lambdas_events_carry_its_api_version_and_stay_in_their_region(account: Account) -> None:
+    """A function's events are where the function is; IAM's are in us-east-1."""
+    elsewhere = account.client("lambda", "eu-west-1")
+    elsewhere.create_function(
+        FunctionName="fn", Role=account.role("app"), Handler="a.b", Runtime="python3.11", Code={"ZipFile": b"PK"}
+    )
+    elsewhere.put_function_concurrency(FunctionName="fn", ReservedConcurrentExecutions=5)
+    found = events(account, "ResourceName", "fn", "PutFunctionConcurrency20171031", "eu-west-1")
+    assert found[0]["body"]["requestParameters"]["reservedConcurrentExecutions"] == 5
+    assert found[1]["EventName"] == "CreateFunction20150331"
+    assert "hidden" in found[1]["body"]["requestParameters"]["code"]["zipFile"]
+    assert events(account, "EventName", "CreateRole", "CreateRole")[0]["body"]["awsRegion"] == "us-east-1"
+    anything = account.client("cloudtrail").lookup_events(
+        LookupAttributes=[{"AttributeKey": "ResourceName", "AttributeValue": "fn"}]
+    )
+    assert anything["Events"] == []
+
+
+def test_attempts_that_were_refused_are_told_with_their_error(account: Account) -> None:
+    """A denied change is an event with an errorCode."""
+    session = account.admin.assume(account.role("app"), "s1")
+    with pytest.raises(ClientError):
+        session.client("iam").delete_role(RoleName="app")
+    found = events(account, "EventName", "DeleteRole", "DeleteRole")[0]["body"]
+    assert found["errorCode"] == "AccessDenied"
+    assert found["responseElements"] is None
+
+
+def test_reads_and_data_are_no_events(account: Account) -> None:
+    """Management events of changes only."""
+    account.table()
+    account.client("dynamodb").put_item(TableName="orders", Item={"k": {"S": "1"}})
+    account.client("dynamodb").describe_table(TableName="orders")
+    account.client("dynamodb").delete_table(TableName="orders")
+    found = events(account, "ResourceName", "orders", "DeleteTable")
+    assert [e["EventName"] for e in found] == ["DeleteTable", "CreateTable"]
+
+
+def test_events_come_in_pages_and_within_times(account: Account) -> None:
+    """Fifty at a time; StartTime and EndTime are honoured; only one attribute, of those known."""
+    for index in range(60):
+        account.client("iam").create_user(UserName=f"user{index}")
+    pages = account.client("cloudtrail").get_paginator("lookup_events")
+    by_name = [{"AttributeKey": "EventName", "AttributeValue": "CreateUser"}]
+
+    def sizes() -> list[int]:
+        return [len(page["Events"]) for page in pages.paginate(LookupAttributes=by_name)]
+
+    assert eventually(lambda: sizes() == [50, 10])
+    first = events(account, "EventName", "CreateUser", "CreateUser")[0]["EventTime"]
+    client = account.client("cloudtrail")
+    assert client.lookup_events(LookupAttributes=by_name, StartTime=first)["Events"]
+    assert client.lookup_events(LookupAttributes=by_name, EndTime=first.replace(year=2020))["Events"] == []
+    with pytest.raises(ClientError):
+        client.lookup_events(LookupAttributes=[{"AttributeKey": "ResourceType", "AttributeValue": "x"}])
