@@ -19,8 +19,6 @@ from .glossary import commands, ending_of
 from .text import clean, clock, length, mark, some, until
 
 _SETTLED_FIX = {FixState.PENDING, FixState.NOT_NEEDED, FixState.NOT_APPLICABLE}
-#: Lines of a plan's changes that fit beside the story; `kubectl incident plan` shows them all.
-_DIFF_LINES = 8
 _PHASE_STYLE = {
     "Resolved": "bold green",
     "NothingFound": "bold yellow",
@@ -34,11 +32,12 @@ _SEVERITY_STYLE = {"P0": "bold white on red", "P1": "bold red", "P2": "yellow", 
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """How to show: plain ASCII marks, all checks or only those that matter, how much of the timeline."""
+    """How to show: plain ASCII marks; what is well, or only what is not; how much of timeline and changes."""
 
     ascii_only: bool = False
-    passed_checks: bool = True
+    all_is_well: bool = True
     timeline: int = 12
+    diff_lines: int = 8
 
 
 def line(*parts: str | tuple[str, str], indent: int = 0) -> Text:
@@ -58,17 +57,29 @@ def screen(scene: Scene, now: datetime, *, look: Look | None = None, size: tuple
         return [line(("waiting for the run to be created", "dim"))]
     if size is None:
         return list(_screen(scene.run, scene.plans, now, look))
-    narrower = [look, replace(look, timeline=4), replace(look, timeline=4, passed_checks=False)]
-    for attempt in narrower:
-        lines = list(_screen(scene.run, scene.plans, now, attempt))
+    brief = replace(look, timeline=4, all_is_well=False, diff_lines=3)
+    whole = list(_screen(scene.run, scene.plans, now, look))
+    shorter = list(_screen(scene.run, scene.plans, now, replace(look, timeline=4)))
+    head = len(list(header(scene.run, now)))
+    cut = [
+        _cut(text) if number >= head else text
+        for number, text in enumerate(_screen(scene.run, scene.plans, now, brief))
+    ]
+    for lines in (whole, shorter, cut):
         if sum(_rows(text, size[0]) for text in lines) <= size[1]:
             return lines
-    return [*_fitting(lines, size), line((f"… more: kubectl describe irun {scene.run.metadata.name}", "dim"))]
+    return [*_fitting(cut, size), line((f"… more: kubectl describe irun {scene.run.metadata.name}", "dim"))]
+
+
+def _cut(text: Text) -> Text:
+    """Return a line that takes one row, however narrow the terminal."""
+    text.no_wrap, text.overflow = True, "ellipsis"
+    return text
 
 
 def _rows(text: Text, width: int) -> int:
     """Return how many rows of a terminal a line takes."""
-    return max(1, -(-text.cell_len // width))
+    return 1 if text.no_wrap else max(1, -(-text.cell_len // width))
 
 
 def _fitting(lines: Sequence[Text], size: tuple[int, int]) -> Iterator[Text]:
@@ -135,11 +146,13 @@ def steps(run: IncidentRun, look: Look) -> Iterator[Text]:
     for number, step in enumerate(run.status.steps, 1):
         yield line(signed(_state_of(step), look), f" {number} {clean(step.title)}", (_by(step), "dim"), indent=1)
         for check in step.checks:
-            if check.state == CheckState.PASSED and not look.passed_checks:
+            if check.state == CheckState.PASSED and not look.all_is_well:
                 continue
-            yield _item(check.name, str(check.state), check.reason, check.message, look)
+            # What a Failed check found stands among the findings.
+            message = check.message if check.state != CheckState.FAILED else ""
+            yield _item(check.name, str(check.state), check.reason, message, look)
         for fix in step.fixes:
-            if fix.state in _SETTLED_FIX and not look.passed_checks and fix.state != FixState.NOT_APPLICABLE:
+            if fix.state in _SETTLED_FIX and not look.all_is_well and fix.state != FixState.NOT_APPLICABLE:
                 continue
             yield _item(f"fix {fix.name}", str(fix.state), fix.reason, fix.message, look)
 
@@ -171,6 +184,8 @@ def findings(run: IncidentRun, look: Look) -> Iterator[Text]:
     """Yield problems, root causes first, then what else was seen."""
     ranked = sorted(run.status.findings, key=lambda f: (f.kind != FindingKind.PROBLEM, not f.root_cause))
     for finding in ranked:
+        if finding.kind != FindingKind.PROBLEM and not look.all_is_well:
+            continue
         sign = signed("Failed", look) if finding.kind == FindingKind.PROBLEM else signed("Pending", look)
         actor = f" by {clean(finding.actor)}" if finding.actor and finding.actor not in finding.message else ""
         cause = (" (root cause)", "bold") if finding.root_cause else ""
@@ -185,9 +200,10 @@ def plan_summary(plan: RemediationPlan, look: Look) -> Iterator[Text]:
         (sign, style), f" {clean(spec.title)}  ", (str(status.state), style), (f"  risk {spec.risk}", "dim"), indent=1
     )
     changed = [text for change in spec.diff for text in diff(change, indent=5, context=0)]
-    yield from changed[:_DIFF_LINES]
-    if len(changed) > _DIFF_LINES:
-        yield line((f"and {some(len(changed) - _DIFF_LINES, 'more line')}: kubectl incident plan", "dim"), indent=5)
+    yield from changed[: look.diff_lines]
+    if len(changed) > look.diff_lines:
+        more = some(len(changed) - look.diff_lines, "more line")
+        yield line((f"and {more}: kubectl incident plan", "dim"), indent=5)
     for index, call in enumerate(spec.calls):
         entries = [e for e in status.calls if e.phase == "Apply" and e.index == index]
         state = str(entries[-1].state) if entries else "Pending"
