@@ -33,7 +33,11 @@ def the_setting(bits: bytes) -> Setting:
         repeats=repeats,
         undo=bool(b & 4),
         helps=("Helped", "Helped", "NoEffect", "Worse", "NotMeasured")[(b >> 3) % 5],
-        causes=frozenset(reason for i, reason in enumerate(("RoleLacks", "CodeFails")) if not c >> i & 1),
+        causes=frozenset(
+            reason
+            for i, reason in enumerate(("RoleLacks", "CodeFails"))
+            if c >> i & 1 or (c & 3 == 0 and c & 128 and i == 0)
+        ),
         observe_only=c >> 2 & 7 == 1,
         blocked=c >> 2 & 7 == 2,
         severity=Severity.P2 if c & 32 else Severity.P3,
@@ -51,7 +55,7 @@ class History:
     def step(self, what: int, how: int) -> None:
         """Let one thing happen."""
         world, faults = self.world, self.world.faults
-        match what % 14:
+        match what % 16:
             case 0 | 1 | 2 | 3:
                 self.work(1 + how % _LONG, how >> 3)
             case 4 | 5:
@@ -75,6 +79,8 @@ class History:
                 self.outside(how % 6)
             case 13:
                 self.touch(bool(how & 1))
+            case 14 | 15:
+                self.lose_a_write(how)
 
     def work(self, steps: int, choice: int) -> None:
         """Let the leader do this many micro-steps; when there is nothing to do, time passes."""
@@ -142,13 +148,20 @@ class History:
             case 5:
                 world.revision_lost = False
 
+    def lose_a_write(self, choice: int) -> None:
+        """The next write is stored, but its answer is lost."""
+        self.world.faults.lose_write = True
+        self.work(_LONG, choice)
+
     def touch(self, run: bool) -> None:
         """Somebody annotates an object: what the leader holds is old now."""
         world = self.world
         if run:
             world.run_version += 1
+            world.publish("run", None)
         for name, (plan, version) in world.plans.items() if not run else ():
             world.plans[name] = plan, version + 1
+            world.publish(name, None)
 
     def calm_down(self) -> None:
         """Nothing goes wrong any more; go on until there is nothing left to do."""

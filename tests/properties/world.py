@@ -49,11 +49,16 @@ RUN = "run"
 TIMEOUT = timedelta(seconds=10)
 TIMING = Timing()
 RETRY_READ = timedelta(seconds=3)
+BACK_OFF = timedelta(seconds=1)
 S = TypeVar("S", IncidentRunStatus, RemediationPlanStatus)
 
 
 class Died(Exception):
     """The operator's process was killed here."""
+
+
+class NoAnswer(Exception):
+    """The API server took the write, and the connection broke."""
 
 
 @dataclass
@@ -63,8 +68,9 @@ class Faults:
     kill_at_write: int | None = None
     kill_at_call: int | None = None
     before: bool = True
-    #: What becomes of the next call: see `Operator._send`.
+    #: What becomes of the next call: see `World.send`.
     call: str = "ok"
+    lose_write: bool = False
 
 
 @dataclass
@@ -110,6 +116,12 @@ class World:
         self.epoch += 1
         self.leader = Operator(self, self.epoch)
 
+    def publish(self, key: str, writer: "Operator | None") -> None:
+        """Let the leader's watch show what another one wrote, some time later."""
+        leader = self.leader
+        if writer is not leader:
+            leader.tasks.append(lambda: leader.see(key))
+
     def pass_time(self, wait: timedelta) -> None:
         """Let time pass; calls under way take effect on the way."""
         self.now += wait
@@ -121,27 +133,34 @@ class World:
             return status
         return type(status).model_validate(redact_json(status.wire()))
 
-    def write_run(self, seen: int, status: IncidentRunStatus) -> bool:
+    def write_run(self, writer: "Operator", status: IncidentRunStatus) -> bool:
         """Write the run's status by compare-and-swap; False is a conflict."""
-        if seen != self.run_version:
+        if writer.run_version != self.run_version:
             return False
         self._maybe_die("write", before=True)
         self.run = self.run.model_copy(update={"status": self.stored(status)})
         self.run_version += 1
         self.record()
-        self._maybe_die("write", before=False)
+        self._answer_write(RUN, writer)
         return True
 
-    def write_plan(self, name: str, seen: int, status: RemediationPlanStatus) -> bool:
+    def write_plan(self, writer: "Operator", name: str, status: RemediationPlanStatus) -> bool:
         """Write a plan's status by compare-and-swap; False is a conflict."""
         plan, version = self.plans[name]
-        if seen != version:
+        if writer.plans[name][1] != version:
             return False
         self._maybe_die("write", before=True)
         self.plans[name] = plan.model_copy(update={"status": self.stored(status)}), version + 1
         self.record()
-        self._maybe_die("write", before=False)
+        self._answer_write(name, writer)
         return True
+
+    def _answer_write(self, key: str, writer: "Operator") -> None:
+        lost, self.faults.lose_write = self.faults.lose_write, False
+        self.publish(key, None if lost else writer)
+        self._maybe_die("write", before=False)
+        if lost:
+            raise NoAnswer
 
     def _maybe_die(self, what: str, *, before: bool) -> None:
         count = self.faults.kill_at_write if what == "write" else self.faults.kill_at_call
@@ -221,6 +240,15 @@ class Operator:
         if key not in self.queue:
             self.queue.append(key)
 
+    def see(self, key: str) -> None:
+        """Take an object from the watch."""
+        if key == RUN:
+            self.run, self.run_version = self.world.run, self.world.run_version
+        else:
+            self.plans[key] = self.world.plans[key]
+            self.enqueue(RUN)
+        self.enqueue(key)
+
     def step(self, choice: int) -> bool:
         """Do one of the things that can be done now; False when there is none before time passes."""
         due = [key for key, at in self.wakes.items() if at <= self.world.now]
@@ -233,7 +261,10 @@ class Operator:
         choice %= options
         if choice < len(self.queue):
             key = self.queue.pop(choice)
-            wake = self._reconcile_run() if key == RUN else self._reconcile_plan(key)
+            try:
+                wake = self._reconcile_run() if key == RUN else self._reconcile_plan(key)
+            except NoAnswer:
+                wake = self.world.now + BACK_OFF
             if wake is not None:
                 self.wakes[key] = wake
         else:
@@ -245,6 +276,8 @@ class Operator:
     def _reconcile_run(self) -> datetime | None:
         world, setting = self.world, self.world.setting
         for _ in range(20):
+            if self.run.status.active_plan and self.run.status.active_plan not in self.plans:
+                self.plans.update(world.plans)
             lost = world.revision_lost and self.run.status.started_at is not None
             view = RunView(
                 run=self.run,
@@ -261,12 +294,12 @@ class Operator:
             before = self.run.status
             changed = decision.status != before
             if changed:
-                if not world.write_run(self.run_version, decision.status):
+                if not world.write_run(self, decision.status):
                     self.run, self.run_version = world.run, world.run_version
                     self.enqueue(RUN)
                     return None
                 self.run, self.run_version = world.run, world.run_version
-            if decision.status.active_plan and decision.status.active_plan != before.active_plan:
+            if decision.status.active_plan:
                 self.enqueue(decision.status.active_plan)
             if decision.status.settled:
                 for name in self.plans:
@@ -338,6 +371,7 @@ class Operator:
             if name not in self.world.plans:
                 self.world.plans[name] = result.plan, 1
                 self.world.record()
+                self.world.publish(name, self)
             self.plans.setdefault(name, self.world.plans[name])
             self.enqueue(name)
 
@@ -345,9 +379,11 @@ class Operator:
 
     def _reconcile_plan(self, name: str) -> datetime | None:
         world = self.world
+        if name not in self.plans:
+            return None
         session = self.sessions.setdefault(name, PlanSession())
         for _ in range(20):
-            plan, version = self.plans[name]
+            plan, _ = self.plans[name]
             over = self.run.status.settled
             view = PlanView(
                 plan=plan,
@@ -365,12 +401,14 @@ class Operator:
             decision = decide_plan(view, world.now)
             written = decision.status != plan.status
             if written:
-                if not world.write_plan(name, version, decision.status):
+                if not world.write_plan(self, name, decision.status):
                     self.plans[name] = world.plans[name]
                     self.enqueue(name)
                     return None
                 self.plans[name] = world.plans[name]
-                session.replanned = session.observed = session.judged = None
+                session.replanned = session.observed = None
+                if decision.status.state != plan.status.state:
+                    session.judged = None
                 if not session.busy:
                     session.answered = None
                 self.enqueue(RUN)

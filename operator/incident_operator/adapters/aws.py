@@ -192,10 +192,13 @@ class Gateway:
         run_name: str,
         results: Mapping[int, Any],
         timeout: timedelta,
+        deadline: datetime,
     ) -> CallAnswer:
         """Make one call of a plan, once, under a session of just that call.
 
-        Shape: `results` are the kept results of the plan's earlier calls, by index. Errors: CallFailed.
+        Shape: `results` are the kept results of the plan's earlier calls, by index. `deadline` is the intent's: after
+        it the call is not sent any more, since whoever judges the intent by then takes it for sent or lost.
+        Errors: CallFailed.
         """
         if not any(
             call.permissions and set(call.permissions) <= set(a.writes)
@@ -207,6 +210,8 @@ class Gateway:
         for guard in call.volatile:
             arguments[guard.argument] = self._fresh(grant, region, guard.read, guard.path)
         client = self._calling_client(call, grant, region, run_name, timeout)
+        if self._now() >= deadline:
+            raise CallFailed("NotSentInTime", definite=True)
         try:
             answer = getattr(client, call.operation)(**arguments)
             kept = _kept(answer, call.keep)

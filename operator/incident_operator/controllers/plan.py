@@ -15,10 +15,11 @@ from ..adapters.aws import CallFailed
 from ..adapters.kube import Conflict, NotFound
 from ..adapters.store import Key
 from ..api.grant import ActionGrant
+from ..api.meta import Automation
 from ..api.plan import CallState, RemediationPlan
 from ..api.run import IncidentRun
 from ..core.draft import Judgement, NotApplicable
-from ..core.gates import GateFacts, closed
+from ..core.gates import GateFacts, closed, grant_missing
 from ..core.plan import (
     Answered,
     Execute,
@@ -103,7 +104,9 @@ class PlanController:
                     context.store.put(KIND, await context.kube.get(KIND, *key))
                     return now
                 context.store.put(KIND, raw)
-                session.replanned = session.observed = session.judged = None
+                session.replanned = session.observed = None
+                if decision.status.state != plan.status.state:
+                    session.judged = None  # else kept: the next look is due `verify.every` after it
                 if not session.busy:
                     session.answered = None
                 context.enqueue(RUN, (key[0], plan.spec.run_ref.name))
@@ -216,6 +219,9 @@ class PlanController:
         grant = await self._grant(plan)
         if grant is None or grant.spec.aws is None or grant.spec.aws.role_arn != plan.spec.role:
             return answer(ok=False, code="GrantMissing")
+        facts = GateFacts(plan=plan.spec, run_automation=Automation(), grant=grant, baseline=None)
+        if grant_missing(facts) is not None:
+            return answer(ok=False, code="GrantMissing")
         if not self._context.leader.held():
             return answer(ok=False, definite=True, code="NotLeader")
         undo = plan.spec.undo.calls if plan.spec.undo else ()
@@ -235,6 +241,7 @@ class PlanController:
                 plan.spec.run_ref.name,
                 results,
                 timeout,
+                plan.status.calls[-1].deadline,
                 timeout=timeout * 4,
             )
         except CallFailed as failed:

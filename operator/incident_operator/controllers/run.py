@@ -10,7 +10,7 @@ from typing import Any
 from ..adapters.kube import AlreadyExists, Conflict, NotFound
 from ..adapters.store import Key
 from ..api.plan import PlanState, RemediationPlan
-from ..api.run import IncidentRun
+from ..api.run import IncidentRun, IncidentRunStatus
 from ..core.run import (
     EndRound,
     FixResult,
@@ -62,20 +62,24 @@ class RunController:
         raw = self._context.store.get(KIND, key)
         if raw is None:
             self._forget(key)
+            for plan in self._context.store.plans_of(*key):  # they learn that their run is over
+                self._context.enqueue("RemediationPlan", (key[0], plan["metadata"]["name"]))
             return None
         session = self._sessions.setdefault(key, Session())
         if session.failure is not None:
             failure, session.failure = session.failure, None
             session.round = None
             raise failure
-        if not session.plans_known:
-            await self._recall_plans(raw)
-            session.plans_known = True
         while True:
             run = IncidentRun.model_validate(raw)
             resolved = await resolve(self._context, run)
-            now = self._context.clock.now()
             plans = self._plans(run)
+            active = run.status.active_plan
+            if not session.plans_known or (active and active not in {p.metadata.name for p in plans}):
+                await self._recall_plans(raw)
+                session.plans_known = True
+                plans = self._plans(run)
+            now = self._context.clock.now()
             decision = decide_run(self._view(run, resolved, session, plans), now)
             if decision.status != run.status:
                 try:
@@ -88,7 +92,7 @@ class RunController:
                     self._context.store.put(KIND, await self._context.kube.get(KIND, *key))
                     return now
                 self._context.store.put(KIND, raw)
-            self._hand_on(run, decision.status.active_plan, settled=decision.status.settled)
+            self._hand_on(run, decision.status)
             again = await self._perform(key, run, session, resolved, plans, decision.effects)
             if decision.status.settled:
                 self._forget(key)
@@ -130,12 +134,15 @@ class RunController:
         ):
             self._context.store.put("RemediationPlan", plan)
 
-    def _hand_on(self, run: IncidentRun, active: str | None, *, settled: bool) -> None:
-        """Wake the plans that the stored status concerns: the one with the baton, or all at the end."""
+    def _hand_on(self, run: IncidentRun, status: IncidentRunStatus) -> None:
+        """Wake the plans that the stored status concerns: the one with the baton, or all at the end.
+
+        Also when this process did not write it: the answer to the write that gave the baton may have been lost.
+        """
         namespace = run.metadata.namespace or ""
-        if active is not None and active != run.status.active_plan:
-            self._context.enqueue("RemediationPlan", (namespace, active))
-        if settled:
+        if status.active_plan is not None:
+            self._context.enqueue("RemediationPlan", (namespace, status.active_plan))
+        if status.settled:
             for plan in self._context.store.plans_of(namespace, run.metadata.name):
                 self._context.enqueue("RemediationPlan", (namespace, plan["metadata"]["name"]))
 

@@ -21,6 +21,7 @@ from ..api.plan import (
     Repeat,
 )
 from .draft import Judgement
+from .redact import redact
 from .schedule import Timing, earliest
 
 Phase = Literal["Apply", "Undo"]
@@ -402,7 +403,8 @@ def _verifying(turn: _Turn) -> PlanDecision:
     judged = view.judged
     if judged is None or judged.at < due:
         return turn.stay(Judge())
-    outcome, message = judged.judgement.outcome, judged.judgement.message
+    # Redacted here, not only when written: what is told must equal what is stored, or it is told for ever.
+    outcome, message = judged.judgement.outcome, redact(judged.judgement.message)[:1024]
     if outcome == "Helped":
         return turn.end(PlanState.HELPED, "Verified", message, post_image=judged.post_image)
     if outcome == "Worse":
@@ -427,5 +429,5 @@ def _verifying(turn: _Turn) -> PlanDecision:
         return turn.stay(Judge())
     waiting = judged.judgement.waiting_for
     if waiting and status.message != message:
-        return turn.write(reason="AwaitingSignal", message=message[:1024], wake_at=again)
+        return turn.write(reason="AwaitingSignal", message=message, wake_at=again)
     return turn.stay(wake_at=again)

@@ -515,7 +515,8 @@ def _with_baton(view: RunView, now: datetime) -> RunDecision:
     status = view.run.status
     plan = next((p for p in view.plans if p.metadata.name == status.active_plan), None)
     if plan is None:
-        return RunDecision(status=status)
+        message = f"plan {status.active_plan} was deleted while it was applied: what it did can't be told"
+        return _end(view, status, RunPhase.UNRESOLVED, "FixInconclusive", message, now)
     state = plan.status.state
     if state == PlanState.VERIFYING and status.phase != RunPhase.VERIFYING:
         verifying = status.model_copy(
