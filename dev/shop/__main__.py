@@ -14,6 +14,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 from rich.table import Table
 
+from dev.loopback import ROOT
+
 from . import faults as shop_faults
 from . import seed as shop_seed
 from .examples import examples
@@ -30,8 +32,8 @@ def in_state_dir(command: F) -> F:
         "--state-dir",
         type=click.Path(path_type=Path, file_okay=False),
         envvar="SHOP_STATE_DIR",
-        default=Path(".dev"),
-        show_default=True,
+        default=ROOT / ".dev",
+        show_default=".dev",
         help="where shop.json is",
     )
     return option(command)
