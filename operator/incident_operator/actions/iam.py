@@ -274,7 +274,8 @@ def _changes(inputs: AccessInputs, reader: Reader, policies: _Policies, suspects
             continue
         name = subject.rsplit(":", 1)[-1] if ":s3:" in subject else subject
         region = subject.split(":")[3] or inputs.region
-        event = _explains_resource(_events(reader, name, region), document)
+        accesses = [a for a in suspects if _subject_of(a.resource) == subject]
+        event = _explains_resource(_events(reader, name, region), document, inputs.role_arn, accesses)
         if event is not None:
             found.append(_change(event, subject))
     return found[:6]
@@ -313,16 +314,41 @@ def _took_away(policies: _Policies, reader: Reader, policy: Mapping[str, Any], m
     return False
 
 
-def _explains_resource(events: Sequence[Mapping[str, Any]], document: Any) -> Mapping[str, Any] | None:
-    """Return the newest event if its result is the present policy; a deletion explains there being none."""
-    for event in events:
-        if event["name"] in ("PutBucketPolicy", "PutResourcePolicy", "PutKeyPolicy"):
-            written = event["parameters"].get("bucketPolicy") or event["parameters"].get("policy")
-            written = json.loads(written) if isinstance(written, str) else written
-            return event if written == document else None
-        if event["name"] in ("DeleteBucketPolicy", "DeleteResourcePolicy"):
-            return event if not document else None
-    return None
+_WRITES_POLICY = frozenset({"PutBucketPolicy", "PutResourcePolicy", "PutKeyPolicy"})
+_DELETES_POLICY = frozenset({"DeleteBucketPolicy", "DeleteResourcePolicy"})
+_CREATES = frozenset({"CreateBucket", "CreateTable"})
+
+
+def _explains_resource(
+    events: Sequence[Mapping[str, Any]], document: Any, role_arn: str, accesses: Sequence[Access]
+) -> Mapping[str, Any] | None:
+    """Return the newest change of a resource's policy, if the present policy is its result and it took access away.
+
+    A policy that never gave the access is not what took it away, however recent it is.
+    """
+    changes = [e for e in events if e["name"] in _WRITES_POLICY | _DELETES_POLICY | _CREATES]
+    if not changes or changes[0]["name"] in _CREATES or _written(changes[0]) != (document or None):
+        return None
+    denies = any(a.resource_policy == "Denies" for a in accesses)
+    missing = [a.pair for a in accesses if a.missing]
+    return changes[0] if denies or _may_have_allowed(changes[1:], role_arn, missing) else None
+
+
+def _written(event: Mapping[str, Any]) -> Any:
+    """Return the policy that a change left; None for a deletion."""
+    if event["name"] in _DELETES_POLICY:
+        return None
+    written = event["parameters"].get("bucketPolicy") or event["parameters"].get("policy")
+    return json.loads(written) if isinstance(written, str) else written
+
+
+def _may_have_allowed(earlier: Sequence[Mapping[str, Any]], role_arn: str, pairs: Sequence[Pair]) -> bool:
+    """Tell whether the policy before allowed any of these; one that CloudTrail does not show any more may have."""
+    if not earlier:
+        return True
+    if earlier[0]["name"] in _CREATES:
+        return False
+    return any(resource_policy(_written(earlier[0]), role_arn, pair) == "Allows" for pair in pairs)
 
 
 def _change(event: Mapping[str, Any], subject: str) -> Change:
@@ -336,7 +362,11 @@ def _change(event: Mapping[str, Any], subject: str) -> Change:
 
 
 def explaining(facts: AccessFacts, access: Access) -> Change | None:
-    """Return the change that explains one pair: of the resource's own policy if it denies, else the newest fitting."""
+    """Return the change that explains one pair; None where CloudTrail does not show it (yet).
+
+    A Deny is explained by who wrote it. Where a former version of the role's policy allows what is missing, that
+    policy's change is the explanation and no other, even while it can't be seen.
+    """
     subject = _subject_of(access.resource)
     on_resource = next((c for c in facts.changes if c.subject == subject), None)
     on_role = next((c for c in facts.changes if c.subject != subject and ":iam:" in c.subject), None)
@@ -345,7 +375,7 @@ def explaining(facts: AccessFacts, access: Access) -> Change | None:
     if access.identity == "explicitDeny":
         return on_role
     if facts.former is not None:
-        return on_role or on_resource
+        return next((c for c in facts.changes if c.subject == facts.former.policy_arn), None)
     return on_resource or on_role
 
 
