@@ -34,8 +34,13 @@ class Fault:
             self.times > 0
             and self.account in (None, "*", account)
             and self.service in (None, "*", call.service)
-            and self.operation in (None, "*", call.operation)
+            and (self.operation in (None, "*") or _same(str(self.operation), call.operation))
         )
+
+
+def _same(given: str, operation: str) -> bool:
+    """Tell whether `get_role` or `GetRole` is meant."""
+    return given.replace("_", "").lower() == operation.lower()
 
 
 @dataclass(kw_only=True)

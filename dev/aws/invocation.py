@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import random
 import threading
 import uuid
@@ -151,6 +152,9 @@ class Invoker:
             "AWS_SECRET_ACCESS_KEY": made.secret_access_key,
             "AWS_SESSION_TOKEN": made.session_token,
             "AWS_EC2_METADATA_DISABLED": "true",
+            # Nothing of the developer's own AWS configuration reaches a function.
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "AWS_LAMBDA_FUNCTION_NAME": name,
             "AWS_LAMBDA_FUNCTION_VERSION": deployment.version,
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(deployment.memory),

@@ -11,7 +11,7 @@ from .identity import Principal
 from .permissions import redacted
 from .wire import Call, plain
 
-_KEPT = 200_000
+_KEPT = 50_000
 _READING = (
     "Get", "List", "Describe", "Lookup", "Filter", "Simulate", "Head", "Query", "Scan", "BatchGet", "Search", "Select",
     "Assume", "Check", "Verify", "Decrypt", "Generate", "TransactGet", "StartQuery", "StopQuery", "Test", "Validate",

@@ -87,6 +87,8 @@ class Pipeline:
             if fault.mode == "timeout":
                 self.stopping.wait(fault.seconds)
             reply = broken(fault, call)
+        # moto makes request ids of its own: the journal has the one that the caller sees.
+        call.id = reply.header.get("x-amzn-requestid") or reply.header.get("x-amz-request-id") or call.id
         outcome = f"Fault.{fault.mode}.{fault.when}" if fault else (reply.error_code or "OK")
         self.journal.write(call, principal, at, outcome, change)
         if principal is not None and (fault is None or fault.when == "after"):

@@ -26,7 +26,7 @@ from .loopback import check_loopback
 from .pipeline import Pipeline
 from .telemetry import Delayed, Metrics
 from .trail import Trail
-from .wire import Environ, Reply
+from .wire import Environ, Reply, warm
 from .workers import Workers
 
 
@@ -111,8 +111,11 @@ class Simulator:
         self._server.shutdown()
 
     def _keep_house(self) -> None:
+        warm()
         while not self._stopping.wait(10):
             self._workers.reap()
+            with self._pipeline.lock:
+                self._pipeline.delayed.settle()
 
     def _application(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         if environ.get("PATH_INFO", "").startswith(PREFIX):

@@ -196,6 +196,12 @@ def parse(environ: Environ, scope: Scope, body: bytes) -> Call:
     )
 
 
+def warm() -> None:
+    """Read the service models that every incident needs before somebody waits for them."""
+    for service in ("sts", "iam", "lambda", "logs", "cloudwatch", "cloudtrail", "dynamodb", "s3", "kms"):
+        get_service_router(service)
+
+
 def _service(environ: Environ, scope: Scope, body: bytes) -> str:
     if scope.service == "elasticloadbalancing" and b"Version=2012-06-01" in body:
         return "elb"

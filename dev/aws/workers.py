@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 _IDLE_SECONDS = 120.0
+#: More warm processes than this cost more memory than they save time.
+_WARM = 12
 #: What importing a handler may take: it does not count against the function's timeout, as in Lambda.
 _INIT_SECONDS = 10.0
 _BOOT = Path(__file__).with_name("worker_boot.py")
@@ -207,10 +209,14 @@ class Workers:
         return worker
 
     def _give_back(self, worker: _Worker) -> None:
+        """Keep a worker warm; end the one it makes superfluous, or the one used longest ago."""
         with self._lock:
-            spare = self._idle.setdefault(worker.deployment.key, worker) is not worker
-        if spare:
-            self._end(worker)
+            ended = self._idle.pop(worker.deployment.key, None)
+            self._idle[worker.deployment.key] = worker
+            if len(self._idle) > _WARM:
+                ended = self._idle.pop(next(iter(self._idle)))
+        if ended is not None:
+            self._end(ended)
 
     def _end(self, worker: _Worker) -> None:
         worker.kill()

@@ -21,7 +21,9 @@ def test_the_journal_has_every_call_in_order(account: Account) -> None:
     session = account.admin.assume(role, "run-1")
     with pytest.raises(ClientError):
         session.client("iam").delete_role(RoleName="app")
+    answered = account.client("iam").get_role(RoleName="app")["ResponseMetadata"]["RequestId"]
     calls = account.ask("journal")["calls"]
+    assert calls.pop()["requestId"] == answered
     assert [(c["operation"], c["mutating"], c["outcome"]) for c in calls] == [
         ("CreateRole", True, "OK"),
         ("AssumeRole", False, "OK"),
@@ -30,9 +32,9 @@ def test_the_journal_has_every_call_in_order(account: Account) -> None:
     assert calls[2]["principal"] == f"arn:aws:sts::{account.id}:assumed-role/app/run-1"
     assert calls[2]["arguments"] == {"RoleName": "app"}
     later = account.ask("journal", after=str(calls[1]["sequence"]))["calls"]
-    assert [c["operation"] for c in later] == ["DeleteRole"]
+    assert [c["operation"] for c in later] == ["DeleteRole", "GetRole"]
     since = calls[2]["at"].replace("+00:00", "Z")
-    assert [c["operation"] for c in account.ask("journal", since=since)["calls"]] == ["DeleteRole"]
+    assert [c["operation"] for c in account.ask("journal", since=since)["calls"]] == ["DeleteRole", "GetRole"]
 
 
 def test_the_journal_tells_what_a_change_replaced(account: Account) -> None:
@@ -88,7 +90,7 @@ def test_faults_happen_as_often_as_asked(account: Account) -> None:
         with pytest.raises(ClientError, match="InternalFailure"):
             iam.get_role(RoleName="app")
     iam.get_role(RoleName="app")
-    account.fault(service="iam", mode="throttle")
+    account.fault(service="iam", operation="get_role", mode="throttle")
     with pytest.raises(ClientError, match="Throttling"):
         iam.get_role(RoleName="app")
     account.fault(service="iam", mode="malformed")
