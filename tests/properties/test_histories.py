@@ -176,7 +176,9 @@ class History:
 
     def violations(self) -> list[Violation]:
         """Return every invariant that was broken on the way or at the end."""
-        return [*check_history(self.world.history), *check_end(self.world.history[-1])]
+        # Without a credential anywhere, the costly search for one can't find any.
+        without = frozenset[str]() if self.world.setting.wire else frozenset({"I6"})
+        return [*check_history(self.world.history, without=without), *check_end(self.world.history[-1])]
 
 
 def holds(bits: bytes, steps: bytes) -> None:

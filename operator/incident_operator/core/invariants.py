@@ -88,12 +88,16 @@ LATER: Mapping[str, str] = {
 }
 
 
-def check_history(history: Sequence[Moment]) -> list[Violation]:
-    """Return every violation in a history, in order; empty means that all invariants hold."""
+def check_history(history: Sequence[Moment], *, without: frozenset[str] = frozenset()) -> list[Violation]:
+    """Return every violation in a history, in order; empty means that all invariants hold.
+
+    Shape: `without` are numbers ("I6") of invariants that can't break in this history, left out to save time.
+    """
+    chosen = [i for i in INVARIANTS if i.name.split()[0] not in without]
     found = [
         Violation(invariant=invariant.name, why=invariant.why, step=step, what=what)
         for step, (before, after) in enumerate(pairwise(history), start=1)
-        for invariant in INVARIANTS
+        for invariant in chosen
         for what in invariant.check(before, after)
     ]
     found += [
