@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -269,6 +270,8 @@ def _uv(*arguments: str) -> None:
 
 def main() -> int:
     """Build what is missing and print the folder."""
+    # Ended from outside, it ends the compiler too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         print(binaries())
     except BuildError as error:

@@ -14,7 +14,14 @@ from .kubeconfig import write_kubeconfig
 from .kubectl import Kubectl, KubectlError, Manifest
 
 LABEL = "ops.shopsmart.com/dev-stack"
-KINDS = "namespaces,clusterroles,clusterrolebindings,actiongrants.ops.shopsmart.com,clusterrunbooks.ops.shopsmart.com"
+#: What `up` makes outside of namespaces; the rest goes with these.
+KINDS = (
+    "namespaces",
+    "clusterroles.rbac.authorization.k8s.io",
+    "clusterrolebindings.rbac.authorization.k8s.io",
+    "actiongrants.ops.shopsmart.com",
+    "clusterrunbooks.ops.shopsmart.com",
+)
 
 
 def labels(state_dir: Path) -> dict[str, str]:
@@ -79,12 +86,9 @@ class CurrentCluster:
         if used:
             kubectl = Kubectl(self.kubeconfig())
             selector = ",".join(f"{key}={value}" for key, value in labels(self._dir).items())
-            for kind in KINDS.split(","):
-                try:
-                    kubectl.run("delete", kind, "-l", selector, "--ignore-not-found", timeout=180)
-                except KubectlError as error:
-                    if "the server doesn't have a resource type" not in str(error):
-                        raise
+            known = kubectl.run("api-resources", "--namespaced=false", "-o", "name").split()
+            kinds = ",".join(kind for kind in KINDS if kind in known)
+            kubectl.run("delete", kinds, "-l", selector, "--ignore-not-found", timeout=180)
         for name in PEOPLE:
             self.kubeconfig(name).unlink(missing_ok=True)
         return used

@@ -3,6 +3,8 @@
 import os
 import signal
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +25,7 @@ RUN = {
     "metadata": {"name": RUN_NAME, "namespace": "default"},
     "spec": {"incident": {"title": "Orders fail", "severity": "P1"}, "runbookRef": {"name": "no-such-runbook"}},
 }
+PARTS = ("control plane", "aws", "traffic", "operator")
 
 
 def quiet(_: str) -> None:
@@ -31,8 +34,8 @@ def quiet(_: str) -> None:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Bring up a control plane and an operator, for all tests of this module."""
-    made = Stack(tmp_path_factory.mktemp("stack"), shop=False, aws=False, cluster="own", say=quiet)
+    """Bring up everything, for all tests of this module."""
+    made = Stack(tmp_path_factory.mktemp("stack"), cluster="own", say=quiet)
     try:
         yield made.up()
     finally:
@@ -94,8 +97,8 @@ def test_the_operator_answers_a_responders_run(stack: Stack) -> None:
     alice = Kubectl(stack.kubeconfig("alice"))
     alice.run("apply", "-f", "-", stdin=yaml.safe_dump(RUN))
     waiting = "jsonpath={.status.now.waitingFor}=RunbookNotFound"
-    alice.run("wait", "incidentrun", RUN_NAME, f"--for={waiting}", "--timeout=20s")
-    assert wait_until(lambda: "RunbookNotFound" in alice.run("get", "events"), seconds=10)
+    alice.run("wait", "incidentrun", RUN_NAME, "-n", "default", f"--for={waiting}", "--timeout=20s")
+    assert wait_until(lambda: "RunbookNotFound" in alice.run("get", "events", "-n", "default"), seconds=10)
 
 
 def test_an_owned_object_goes_with_its_owner(stack: Stack) -> None:
@@ -106,8 +109,8 @@ def test_an_owned_object_goes_with_its_owner(stack: Stack) -> None:
     reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": made["metadata"]["uid"]}
     owned = {**owner, "metadata": {"name": "owned", "namespace": "default", "ownerReferences": [reference]}}
     admin.run("create", "-f", "-", stdin=yaml.safe_dump(owned))
-    admin.run("delete", "configmap", "owner")
-    admin.run("wait", "--for=delete", "configmap/owned", "--timeout=30s")
+    admin.run("delete", "configmap", "owner", "-n", "default")
+    admin.run("wait", "--for=delete", "configmap/owned", "-n", "default", "--timeout=30s")
 
 
 def test_a_killed_operator_comes_back_and_the_log_says_why(stack: Stack) -> None:
@@ -133,10 +136,47 @@ def test_up_again_is_quick_and_starts_nothing(stack: Stack) -> None:
     """What runs is found, from the files alone."""
     before = {part.name: part.pid() for part in recorded(stack.state_dir)}
     began = time.monotonic()
-    Stack(stack.state_dir, shop=False, aws=False, cluster="own", say=quiet).up()
+    Stack(stack.state_dir, cluster="own", say=quiet).up()
     assert time.monotonic() - began < 15
     assert {part.name: part.pid() for part in recorded(stack.state_dir)} == before
-    assert all(works for _, works, _ in stack.status())
+    assert {name: works for name, works, _ in stack.status()} == dict.fromkeys(PARTS, True)
+
+
+def test_the_env_file_leads_to_all_of_it(stack: Stack) -> None:
+    """A shell that sources it reaches the cluster, the shop's namespace first, AWS, and the operator's metrics."""
+    script = f"""
+set -euo pipefail
+source {stack.env_file}
+kubectl get incidentruns -o name
+kubectl config view --minify -o 'jsonpath={{.contexts[0].context.namespace}}'; echo
+python -c "import boto3; print(boto3.client('sts').get_caller_identity()['Account'])"
+python -c "import os, urllib.request as u; print(u.urlopen(os.environ['METRICS_URL']).read().decode())"
+"""
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    first, second, *metrics = done.stdout.splitlines()
+    assert (first, second) == ("shopsmart", stack.shop()["account"])
+    assert any(line.startswith("# HELP incident_operator_reconcile_seconds") for line in metrics)
+
+
+def test_a_dead_simulator_is_replaced_and_seeded_with_all_that_talks_to_it(stack: Stack) -> None:
+    """Its memory is gone with it: `up` makes the shop again and restarts who held sessions."""
+    parts = {part.name: part for part in recorded(stack.state_dir)}
+    before = {name: part.pid() for name, part in parts.items()}
+    os.kill(before["aws"] or 0, signal.SIGKILL)
+    assert wait_until(lambda: parts["aws"].pid() is None, seconds=5)
+    assert ("aws", False) in [(name, works) for name, works, _ in stack.status()]
+    stack.up()
+    after = {part.name: part.pid() for part in recorded(stack.state_dir)}
+    assert {name for name in before if before[name] != after[name]} == {"aws", "traffic", "operator"}
+    functions = subprocess.run(
+        [sys.executable, "-c", "import boto3; print(len(boto3.client('lambda').list_functions()['Functions']))"],
+        env={**os.environ, **stack.aws_env("admin")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert functions.stdout == "1\n"
 
 
 def test_the_shipped_manifests_are_accepted_in_a_restricted_namespace(stack: Stack) -> None:
@@ -199,9 +239,9 @@ def test_the_env_file_is_a_shell_file_that_quotes() -> None:
 
 def test_down_leaves_no_process(stack: Stack) -> None:
     """Nothing that was started for this state directory is alive afterwards, and a second down has nothing to do."""
-    assert len(mentioning(str(stack.state_dir))) >= 5
+    assert len(mentioning(str(stack.state_dir))) >= 7
     ended = stack.down()
-    assert {"operator", "control plane"} <= set(ended)
+    assert set(ended) == set(PARTS)
     assert mentioning(str(stack.state_dir)) == []
     assert not list(stack.state_dir.glob("kubeconfig-*"))
     assert stack.down() == []
