@@ -127,6 +127,7 @@ def _build(target: Path, say: Say) -> None:
             PACKAGES[name],
         ]
         _run(command, env=env, label=f"{name} ({number}/{len(NAMES)})", began=began, say=say)
+    shutil.rmtree(target, ignore_errors=True)  # one that somebody took a file from
     building.replace(target)
     say(f"control plane: built in {elapsed(time.monotonic() - began)}")
 

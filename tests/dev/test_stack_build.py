@@ -51,6 +51,16 @@ def test_two_callers_at_once_build_once_and_both_find_everything(go: BuildWith) 
     assert len(counted.read_text().splitlines()) == len(build.NAMES)
 
 
+def test_a_cache_that_lost_a_program_is_built_anew(go: BuildWith) -> None:
+    """Half a folder is never used, and does not stand in the way."""
+    counted = go(BUILDS)
+    folder = build.binaries(lambda _: None)
+    (folder / "etcd").unlink()
+    assert build.binaries(lambda _: None) == folder
+    assert (folder / "etcd").exists()
+    assert len(counted.read_text().splitlines()) == 2 * len(build.NAMES)
+
+
 def test_a_build_tells_where_it_is(go: BuildWith, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each program ends in a line with its time and count, and there are lines in between."""
     monkeypatch.setattr(build, "REPORT_SECONDS", 0.05)
