@@ -47,6 +47,7 @@ def ran(**changes: Any) -> IncidentRun:
 ONCE = PLAN.model_copy(update={"spec": PLAN.spec.model_copy(update={"calls": (a_call(repeat=Repeat.ONCE),)})})
 OBSERVING = a_run(status=RUN.status, automation={"applyUpTo": "None", "askUpTo": "None"})
 DONE = ENTRY.model_copy(update={"state": CallState.SUCCEEDED})
+UNKNOWN = ENTRY.model_copy(update={"state": CallState.UNKNOWN})
 NARROW = a_grant(
     aws={"roleArn": PLAN.spec.role, "regions": ["us-east-1"], "resources": ["arn:aws:iam::123456789012:role/x"]}
 )
@@ -67,6 +68,7 @@ def test_a_call_under_its_intent_breaks_nothing() -> None:
         ("I1", [moment(), moment(sent=(replace(SENT, attempt=2),))]),
         ("I1", [moment(), moment(sent=(replace(SENT, at=NOW + timedelta(seconds=11)),))]),
         ("I1", [moment(with_status(calls=(DONE,))), moment(sent=(SENT,))]),
+        ("I1", [moment(), moment(with_status(calls=(UNKNOWN,)))]),
         ("I2", [moment(), moment(sent=(Sent(at=NOW, plan=None),))]),
         ("I2", [moment(run=OBSERVING), moment(run=OBSERVING, sent=(SENT,))]),
         ("I3", [moment(ONCE), moment(ONCE, sent=(SENT,)), moment(ONCE, sent=(SENT,))]),

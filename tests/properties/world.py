@@ -361,7 +361,7 @@ class Operator:
         attempt = plan_attempt(tuple(plan for plan, _ in self.plans.values()), fix)
         plan = the_plan(fix, attempt, setting.repeats, setting.undo)
         gate = GateVerdict(name="ApprovalMissing", message="a person must agree")
-        return FixResult(name=fix, plan=plan, gates=(gate,) if setting.blocked or setting.observe_only else ())
+        return FixResult(name=fix, plan=plan, gates=(gate,) if setting.blocked else ())
 
     def _store_plans(self, round_: Round) -> None:
         for result in (round_.fixes or {}).values():

@@ -142,6 +142,14 @@ def _write_ahead(before: Moment, after: Moment) -> Iterable[str]:
             )
         elif sent.at > entry.deadline:
             yield f"{what} was sent at {sent.at:%H:%M:%S.%f}, after its deadline {entry.deadline:%H:%M:%S.%f}"
+    for name, plan in after.plans.items():
+        old = before.plans.get(name)
+        if old is None or old is plan:
+            continue
+        for was, now in zip(old.status.calls, plan.status.calls, strict=False):
+            guessed = now.state in (CallState.OBSERVED, CallState.UNKNOWN) or now.error == "NoEffectObserved"
+            if was.state == CallState.INTENDED and guessed and after.at < was.deadline:
+                yield f"call {now.phase} {now.index} of plan {name} was judged {now.state} while it may be under way"
 
 
 def _ended(before: Moment, after: Moment) -> Iterable[str]:
