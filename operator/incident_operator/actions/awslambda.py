@@ -480,15 +480,23 @@ class EffectFacts(Facts):
     waited: bool = False
 
 
+#: Nobody waits longer than this for invocations that began before a fix.
+_LONGEST_STRAGGLER = timedelta(minutes=5)
+
+
 def measure_effect(inputs: FunctionInputs, reader: Reader) -> EffectFacts:
-    """Read traffic and log since the last call. Errors: ReadError."""
+    """Read traffic and log since the last call, the log without those who began before it. Errors: ReadError.
+
+    A metric has the time when its invocation began, a log line when it was written: who began before the call may
+    still run into the old limit, for as long as the function's timeout.
+    """
     traffic = measure(reader, inputs.function_name, inputs.alias, reader.since, reader.now, inputs.where)
-    log = read_errors(
-        ErrorInputs(function_name=inputs.function_name, alias=inputs.alias, region=inputs.where),
-        reader,
-        reader.since,
-        reader.now,
-    )
+    straggling = timedelta(seconds=read_function(inputs, reader).live_timeout)
+    start = reader.since + min(straggling, _LONGEST_STRAGGLER)
+    if start >= reader.now:
+        return EffectFacts(traffic=Traffic())
+    errors = ErrorInputs(function_name=inputs.function_name, alias=inputs.alias, region=inputs.where)
+    log = read_errors(errors, reader, start, reader.now)
     return EffectFacts(traffic=traffic, timeouts=log.timeouts, out_of_memory=log.out_of_memory)
 
 

@@ -4,7 +4,7 @@ Units: counts over a window; `period` in whole seconds, one of those CloudWatch 
 """
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from .base import ActionModel
@@ -50,7 +50,10 @@ def dimensions_of(function: str, alias: str | None) -> list[dict[str, str]]:
 def measure(
     reader: Reader, function: str, alias: str | None, start: datetime, end: datetime, region: str | None
 ) -> Traffic:
-    """Return the traffic between two instants. Errors: ReadError."""
+    """Return the traffic between two instants. Errors: ReadError.
+
+    Begins with the first whole period: CloudWatch would count what came before `start` in the same period as well.
+    """
     period = metric_period(reader.scaled(timedelta(minutes=1)))
     names = ("Invocations", "Errors", "Throttles")
     queries = [
@@ -68,7 +71,7 @@ def measure(
         }
         for name in names
     ]
-    whole = start.replace(microsecond=0)
+    whole = datetime.fromtimestamp(-(-start.timestamp() // period) * period, UTC)
     if end <= whole:
         return Traffic()
     answer = reader.aws(

@@ -77,11 +77,17 @@ def grant_for(grants: Sequence[ActionGrant], action: str) -> ActionGrant | None:
     return next((g for g in grants if matches(action, g.spec.actions)), None)
 
 
+#: How long after a fix what was begun before it may still fail; scaled.
+SETTLE = timedelta(minutes=1)
+
+
 def look_back_from(run: IncidentRun, plans: Sequence[RemediationPlan], context: Context) -> datetime:
-    """Return how far back a diagnosis may look: the incident less a lead, or the newest applied fix."""
-    start = detected_at(run, context.clock.now()) - context.settings.scaled(LEAD)
-    applied = [p.status.applied_at for p in plans if p.status.applied_at is not None]
-    return max([start, *applied])
+    """Return how far back a diagnosis may look: the incident less a lead, or a minute after the newest fix."""
+    now = context.clock.now()
+    start = detected_at(run, now) - context.settings.scaled(LEAD)
+    settle = context.settings.scaled(SETTLE)
+    applied = [p.status.applied_at + settle for p in plans if p.status.applied_at is not None]
+    return min(now, max([start, *applied]))
 
 
 async def ask_check(context: Context, scope: Scope, check: Check, checks: Mapping[str, CheckResult]) -> CheckResult:

@@ -35,7 +35,7 @@ from .conditions import with_condition
 from .plan import TERMINAL
 from .redact import redact
 from .schedule import Timing, earliest
-from .story import told, within_bounds
+from .story import told, told_anew, within_bounds
 
 START_DEADLINE = timedelta(hours=1)
 STABLE_FOR = timedelta(minutes=5)
@@ -345,22 +345,22 @@ def _diagnosed(view: RunView, round_: Round, now: datetime) -> RunDecision:
     fixes = round_.fixes or {}
     findings = _findings(view, round_)
     recovery = _recovery_of(view, round_)
-    first = status.baseline is None
     baseline = status.baseline or Baseline(state=recovery, at=now)
     cause = _root_cause(findings) or status.root_cause
     timeline = status.timeline
     known = {(f.reason, f.subject) for f in status.findings}
     for finding in findings:
-        if finding.kind == FindingKind.PROBLEM and ((finding.reason, finding.subject) not in known or first):
+        if finding.kind == FindingKind.PROBLEM and (finding.reason, finding.subject) not in known:
             timeline = told(timeline, now, finding.reason, finding.message, f"check {finding.check}")
     problems = sum(f.kind == FindingKind.PROBLEM for f in findings)
     summary = f"{problems} problem{'s' if problems != 1 else ''} found by {len(round_.checks)} checks"
-    timeline = told(timeline, now, "Diagnosed", summary + (f"; probable cause: {cause.summary}" if cause else ""))
+    blamed = f"; probable cause: {cause.summary}" if cause and problems else ""
+    timeline = told_anew(timeline, now, "Diagnosed", summary + blamed)
     plans = [f for f in fixes.values() if f.plan is not None]
     for fix in plans:
         assert fix.plan is not None  # noqa: S101  (filtered above)
         gate = f" (not by itself: {fix.gates[0].message})" if fix.gates else ""
-        timeline = told(timeline, now, "Planned", fix.plan.spec.title + gate, f"plan {fix.plan.metadata.name}")
+        timeline = told_anew(timeline, now, "Planned", fix.plan.spec.title + gate, f"plan {fix.plan.metadata.name}")
     diagnosed = status.model_copy(
         update={
             "diagnosis": status.diagnosis + 1,
@@ -369,7 +369,7 @@ def _diagnosed(view: RunView, round_: Round, now: datetime) -> RunDecision:
             "steps": _with_fixes(_with_checks(status.steps, round_), fixes),
             "findings": findings,
             "root_cause": cause,
-            "impact": round_.impact or status.impact,
+            "impact": _worst(status.impact, round_.impact),
             "baseline": baseline,
             "recovery": _sampled(view, status.recovery, recovery, now),
             "timeline": timeline,
@@ -436,8 +436,11 @@ def _next_fix(view: RunView, fixes: Mapping[str, FixResult]) -> FixResult | None
         result = fixes.get(fix.name)
         if result is None or result.plan is None or result.gates:
             continue
-        past = [p.status.state for p in tried if p.spec.fix == fix.name]
-        if PlanState.NO_EFFECT in past or PlanState.HELPED in past:
+        mine = [p for p in tried if p.spec.fix == fix.name]
+        past = [p.status.state for p in mine]
+        # What helped may be needed again for a cause that shows only now, but never the same change twice.
+        helped = {p.spec.hash for p in mine if p.status.state == PlanState.HELPED}
+        if PlanState.NO_EFFECT in past or result.plan.spec.hash in helped:
             continue
         if past.count(PlanState.SUPERSEDED) >= MAX_SUPERSEDED:
             continue
@@ -738,6 +741,13 @@ def _root_cause(findings: tuple[Finding, ...]) -> RootCause | None:
     return RootCause(
         summary=f"{first.message}{who}{more}"[:1024], reasons=tuple(dict.fromkeys(f.reason for f in causes))[:16]
     )
+
+
+def _worst(before: Impact | None, now: Impact | None) -> Impact | None:
+    """Return what users felt at its worst: looking again after a fix does not make it less."""
+    if before is None or now is None:
+        return before or now
+    return max(before, now, key=lambda impact: impact.percent or 0)
 
 
 def _with_checks(steps: tuple[StepStatus, ...], round_: Round) -> tuple[StepStatus, ...]:

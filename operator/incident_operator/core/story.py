@@ -22,6 +22,15 @@ def told(
     return (*timeline, entry)
 
 
+def told_anew(
+    timeline: Sequence[TimelineEntry], now: datetime, reason: str, message: str, source: str = ""
+) -> tuple[TimelineEntry, ...]:
+    """Return the timeline with this turn, unless it is what was said last of the same reason and source."""
+    last = next((t for t in reversed(timeline) if (t.reason, t.source) == (reason, source[:256])), None)
+    added = told(timeline, now, reason, message, source)
+    return tuple(timeline) if last is not None and last.message == added[-1].message else added
+
+
 def within_bounds(status: IncidentRunStatus) -> IncidentRunStatus:
     """Return the status at ≤ 64 KiB: first the middle of the timeline goes, then long messages; never outputs."""
     truncated = set(status.truncated)
