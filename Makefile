@@ -57,7 +57,7 @@ faults: setup ## List what can be broken in the shop
 	@$(BIN)/python -m dev.shop faults
 
 break: setup ## Break something: make break FAULT=inc-2023-1247
-	@$(BIN)/python -m dev.shop break $(FAULT)
+	@$(BIN)/python -m dev.shop break --wait $(FAULT)
 
 heal: setup ## Undo a fault: make heal FAULT=inc-2023-1247, or FAULT=all
 	@$(BIN)/python -m dev.shop heal $(FAULT)

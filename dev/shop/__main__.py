@@ -18,6 +18,7 @@ from dev.loopback import ROOT
 
 from . import faults as shop_faults
 from . import seed as shop_seed
+from .alarm import wait_until_felt
 from .examples import examples
 from .shop import DEFAULT_ACCOUNT, DEFAULT_REGION, Shop, ShopError, load
 from .traffic import Traffic
@@ -104,13 +105,19 @@ def faults() -> None:
 @main.command("break")
 @click.argument("name", required=False)
 @in_state_dir
-def break_(name: str | None, state_dir: Path) -> None:
+@click.option("--wait", is_flag=True, help="until customers fail, as the alarm sees it")
+@click.option("--time-scale", default=20.0, show_default=True, help="the stack's")
+def break_(name: str | None, state_dir: Path, wait: bool, time_scale: float) -> None:
     """Break the shop by a fault's name."""
     fault = shop_faults.named(name or "")
     shop = load(state_dir)
     done = fault.break_(shop)
     click.echo(f"{fault.name}: {fault.title} ({fault.actor})" + ("" if done else "; it was so already"))
     run = examples()[fault.example]
+    if wait and run.phase != "NothingFound":
+        # A run that starts before anybody fails finds users well, and then asks instead of acting.
+        felt = wait_until_felt(shop, time_scale=time_scale)
+        click.echo("  customers fail now" if felt else "  no customer failed within a minute: is the traffic on?")
     click.echo(f"  apply a run:   kubectl apply -f {run.path}")
     click.echo(f"  watch it:      kubectl incident watch {run.manifest['metadata']['name']}")
     click.echo(f"  or put it back: make heal FAULT={fault.name}")

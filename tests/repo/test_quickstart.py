@@ -91,4 +91,4 @@ def test_the_readme_works_as_it_is_printed(checkout: Path) -> None:
     out = sh(checkout, "\n".join([*lines, asked, heal, down]), seconds=600)
     assert re.search(r"^Resolved/Runbook after ", out, re.MULTILINE)
     assert "condition met" in out
-    assert len(re.findall(r"^inc-2023-1247\s.*\bResolved\b", out, re.MULTILINE)) == 2
+    assert len(re.findall(r"^inc-2023-1247\s+P1\s.*\bResolved\b", out, re.MULTILINE)) == 2
