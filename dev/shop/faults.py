@@ -10,14 +10,16 @@ from typing import Any
 
 from . import policies, releases, seed
 from .shop import Shop, ShopError
+from .traffic import CUSTOMERS
 
 #: What `all` means to `heal`.
 ALL = "all"
-#: Seconds that a slow release waits before each mail.
+#: What a slow release waits before each mail, and the timeout that is too short for it: twice that is enough.
 _SLOW_SECONDS = 1.1
-_BUSY_SECONDS = 0.3
 _SHORT_TIMEOUT = 1
-_SMALL_RESERVE = 1
+#: What a busy release waits, so that all customers overlap, and a reserve too small for them: twice that is enough.
+_BUSY_SECONDS = 0.6
+_SMALL_RESERVE = CUSTOMERS - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,7 +236,7 @@ FAULTS: Mapping[str, Fault] = {
         ),
         Fault(
             name="lambda-throttled",
-            title="slower calls overlap, and the reserved concurrency is one",
+            title="slower calls overlap, and the reserved concurrency is too small for them",
             ticket="INC-2024-0103",
             actor="users deployer and sre",
             example="throttled.yaml",

@@ -1,7 +1,7 @@
 """Customers: a steady, bounded stream of invocations of what serves.
 
-At most two at a time, however slow they are: a function that answers at once meets them one after another, on one
-warm worker, and never more than two are in flight.
+At most three at a time, however slow they are: a function that answers at once meets them one after another, on one
+warm worker, and never more than three are in flight.
 """
 
 import threading
@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from .seed import USERS
 from .shop import Answer, Shop
 
-CUSTOMERS = 2
+CUSTOMERS = 3
 
 
 @dataclass(kw_only=True)

@@ -75,7 +75,7 @@ def test_a_fault_breaks_and_heals(name: str, shop: Shop, dump: Dump) -> None:
 
 
 def test_throttling_is_felt_by_overlapping_customers(shop: Shop, dump: Dump) -> None:
-    """One call fits the reserve, two do not; twice the reserve holds all that ever come."""
+    """Two calls fit the reserve, three do not; twice the reserve holds all that ever come, and one more."""
     seeded, fault = dump(shop), faults.named("lambda-throttled")
     fault.break_(shop)
     refused = "ReservedFunctionConcurrentInvocationLimitExceeded"
@@ -83,10 +83,11 @@ def test_throttling_is_felt_by_overlapping_customers(shop: Shop, dump: Dump) -> 
         assert traffic.wait_for(lambda answer: answer.error == refused, seconds=15)
         assert traffic.wait_for(lambda answer: answer.ok, seconds=15)
         shop.client("lambda", "sre").put_function_concurrency(
-            FunctionName=shop.function, ReservedConcurrentExecutions=2
+            FunctionName=shop.function, ReservedConcurrentExecutions=4
         )
     with Traffic(shop=shop, rate=20) as traffic:
         assert all(traffic.wait_for(lambda answer: answer.ok, seconds=15) for _ in range(6))
+        assert greet(shop).ok
     assert set(traffic.counts) == {"ok"}
     fault.heal(shop)
     assert dump(shop) == seeded
