@@ -50,6 +50,8 @@ TIMEOUT = timedelta(seconds=10)
 TIMING = Timing()
 RETRY_READ = timedelta(seconds=3)
 BACK_OFF = timedelta(seconds=1)
+#: No lawful history writes so often without time passing.
+RESTLESS = 60
 S = TypeVar("S", IncidentRunStatus, RemediationPlanStatus)
 
 
@@ -110,6 +112,8 @@ class World:
             )
         )
         self.told.clear()
+        if len(self.history) > RESTLESS and self.history[-RESTLESS].at == self.now:
+            raise AssertionError(f"I10: {RESTLESS} writes and calls at one instant: the story never comes to rest")
 
     def elect(self) -> None:
         """Start a process that acquires the Lease: every acquisition is a new epoch."""
