@@ -50,11 +50,14 @@ class App:
 
     async def run(self) -> int:
         """Run until told to stop; return the exit code."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
+        self._claim_signals()
         await self._server.start()
-        kube = await Kube.connect(self._clock)
+        try:
+            kube = await Kube.connect(self._clock)
+        except KubeError as error:
+            log.error("%s", error)
+            await self._server.stop()
+            return EXIT_FAILED
         leader = Leader(kube, self._clock, self._settings)
         try:
             self._why_not_ready = None
@@ -105,11 +108,19 @@ class App:
         keeping.add_done_callback(_exit_if_lost)
         try:
             await self._list(watch)
+            watching = asyncio.create_task(watch.run(self._claim_signals))
+            self._tasks.add(watching)
             for _ in range(self._settings.workers):
                 self._start(self._work(controllers))
             self._start(kube.post_events())
             self._start(watch.sweep())
-            await watch.run(self._stop, asyncio.Event())
+            stopping = asyncio.create_task(self._stop.wait())
+            await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            if not self._stop.is_set():
+                await watching
+                log.error("the watch ended")
+                return EXIT_FAILED
             log.info("stopping: no new work, waiting for what is under way")
             await self._drain()
             return 0
@@ -121,6 +132,11 @@ class App:
             await evaluator.close()
             pool.close()
             await leader.release()
+
+    def _claim_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
 
     async def _list(self, watch: Watch) -> None:
         """List everything once, however long the API server takes to have our kinds."""

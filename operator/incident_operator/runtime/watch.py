@@ -83,8 +83,11 @@ class Watch:
                 if not (run.get("status") or {}).get("startedAt"):
                     self._enqueue("IncidentRun", key_of(run))
 
-    async def run(self, stop: asyncio.Event, ready: asyncio.Event) -> None:
-        """Watch until stopped. kopf ends with an error on long trouble with the API: the process ends with it."""
+    async def run(self, spawned: Callable[[], None]) -> None:
+        """Watch until cancelled; `spawned` is called once kopf has taken the signal handlers, to take them back.
+
+        Errors: kopf's own, on long trouble with the API.
+        """
         registry = kopf.OperatorRegistry()
         settings = kopf.OperatorSettings()
         settings.peering.standalone = True
@@ -105,14 +108,18 @@ class Watch:
             if kind.resource.kind in SETTLING:
                 settings.watching.field_selectors[kind.resource.plural] = UNSETTLED
             self._handle(registry, kind.resource.kind, kind.resource.plural)
-        await kopf.operator(
-            registry=registry,
-            settings=settings,
-            clusterwide=not self._namespaces,
-            namespaces=self._namespaces,
-            stop_flag=stop,
-            ready_flag=ready,
+        # Not `kopf.operator`: at its end it waits for every task of the process, ours too, and then cancels them.
+        tasks = await kopf.spawn_tasks(
+            registry=registry, settings=settings, clusterwide=not self._namespaces, namespaces=self._namespaces
         )
+        spawned()
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
 
     def _handle(self, registry: kopf.OperatorRegistry, kind: str, plural: str) -> None:
         @kopf.on.event(GROUP, VERSION, plural, registry=registry, id=kind)

@@ -1,0 +1,118 @@
+"""Operators as real processes, started in milliseconds: forked from a parent that has imported everything once."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import time
+import urllib.request
+from collections.abc import Mapping, Sequence
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+from dev.processes import StartError, tail, wait_until
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(
+    ["incident_operator.runtime.app", "incident_operator.actions.catalogue", "kubernetes.aio.client", "kopf"]
+)
+
+
+def _serve(arguments: Sequence[str], env: Mapping[str, str], log: str) -> None:
+    os.environ.update(env)
+    os.setsid()
+    with Path(log).open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    from incident_operator.__main__ import main
+
+    main([*arguments], prog_name="incident-operator")
+
+
+class OperatorProcess:
+    """One operator. Shape: `arguments` are those of `incident-operator run`; the environment names its servers."""
+
+    def __init__(self, arguments: Sequence[str], env: Mapping[str, str], log: Path, http: str) -> None:
+        self._arguments = ("run", *arguments, "--http-address", http)
+        self._env, self.log, self.http = dict(env), log, http
+        self._process: ForkServerProcess | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id. Errors: RuntimeError when it was never started."""
+        if self._process is None or self._process.pid is None:
+            raise RuntimeError("the operator was not started")
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process is not None and self._process.is_alive()
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code; minus the signal that ended it; None while it runs."""
+        return None if self._process is None else self._process.exitcode
+
+    def start(self) -> "OperatorProcess":
+        """Start it, again after its end; does not wait until it leads."""
+        self._process = _context.Process(target=_serve, args=(self._arguments, self._env, str(self.log)), daemon=True)
+        self._process.start()
+        return self
+
+    def wait_leading(self, seconds: float = 20.0) -> "OperatorProcess":
+        """Wait until it leads and knows everything. Errors: StartError with its last log lines."""
+        if not wait_until(lambda: self.metric("incident_operator_leader") == 1.0 or not self.alive, seconds=seconds):
+            raise StartError(f"the operator does not lead after {seconds:g} s:\n{tail(self.log)}")
+        if not self.alive:
+            raise StartError(f"the operator ended with {self.exit_code}:\n{tail(self.log)}")
+        return self
+
+    def metric(self, name: str) -> float | None:
+        """Return one metric without labels; None while the operator does not answer."""
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{self.http}/metrics", timeout=2) as answer:
+            for line in answer.read().decode().splitlines():
+                if line.split(" ")[0] == name:
+                    return float(line.split(" ")[1])
+        return None
+
+    def kill(self) -> None:
+        """End it at once, as a lost machine would."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+    def stop(self, seconds: float = 15.0) -> None:
+        """Ask it to end and wait; kill it when it takes too long."""
+        if self._process is None:
+            return
+        if self._process.is_alive():
+            self._process.terminate()
+            self._process.join(seconds)
+        if self._process.is_alive():
+            self.kill()
+        self._process.join(5)
+
+    def wait_ended(self, seconds: float = 10.0) -> int | None:
+        """Wait until the process has ended; return its exit code."""
+        if self._process is not None:
+            self._process.join(seconds)
+        return self.exit_code
+
+    def __enter__(self) -> "OperatorProcess":
+        return self.start()
+
+    def __exit__(self, *_: Any) -> None:
+        self.stop()
+
+
+def resources(pid: int) -> tuple[float, int]:
+    """Return CPU seconds used so far and the resident memory now, in bytes, of a process (Linux)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return seconds, int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def now() -> float:
+    """Monotonic seconds, for measuring."""
+    return time.monotonic()
