@@ -169,9 +169,12 @@ class Configuration(CheckAction[FunctionInputs, ConfigurationFacts]):
 
 # --- lambda.errors ----------------------------------------------------------------------------------------------------
 
+#: A log line is written by whoever can make the function log: a resource that is no ARN of usual length, or is cut
+#: off, makes it no denial, never one of something else.
 _DENIED = re.compile(
-    r"User: (?P<user>arn:[\w:/.+=,@-]+) is not authorized to perform: (?P<action>[a-z0-9-]+:\w+)"
-    r"(?: on resource: \\?\"?(?P<resource>arn:[^\s\"\\]+))?"
+    r"User: (?P<user>arn:[\w:/.+=,@-]+) is not authorized to perform: (?P<action>[a-z0-9-]{1,32}:\w{1,64})\b"
+    r"(?: on resource: \\?\"?(?P<resource>arn:aws[a-z-]*:[a-z0-9-]+:[a-z0-9-]*:[0-9]*:[^\s\"\\]{1,512})(?![^\s\"\\])"
+    r"|(?! on resource:))"
 )
 _EXPLICIT = re.compile(r"with an explicit deny")
 _TIMEOUT = re.compile(r"Task timed out after [\d.]+ seconds")

@@ -1,0 +1,52 @@
+"""A reader that answers listed reads from a dict, and remembers what it was asked."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from incident_operator.actions.ports import HttpAnswer
+from incident_operator.actions.reads import READS
+from tests.builders import NOW
+
+
+@dataclass
+class DictReader:
+    """Implements `actions.ports.Reader`.
+
+    Shape: `answers` by "service.operation"; a value is the projection, a callable gets the arguments, an exception
+    is raised. What is not there fails the test: an observation reads nothing by accident.
+    """
+
+    answers: Mapping[str, Any]
+    since: datetime = NOW - timedelta(minutes=15)
+    now: datetime = NOW
+    account: str = "123456789012"
+    region: str = "us-east-1"
+    protected_actors: tuple[str, ...] = ()
+    asked: list[tuple[str, dict[str, Any], str | None]] = field(default_factory=list)
+
+    def scaled(self, wait: timedelta) -> timedelta:
+        """Return the wait: real time."""
+        return wait
+
+    def aws(
+        self, service: str, operation: str, arguments: Mapping[str, Any] | None = None, *, region: str | None = None
+    ) -> Any:
+        """Return the answer. Errors: PermissionError for what is not listed; what the answer raises."""
+        if (service, operation) not in READS:
+            raise PermissionError(f"{service}.{operation} is not a listed read")
+        name, given = f"{service}.{operation}", dict(arguments or {})
+        self.asked.append((name, given, region))
+        if name not in self.answers:
+            raise AssertionError(f"{name} was read and the test has no answer: {given}")
+        answer: Any = self.answers[name]
+        if isinstance(answer, Callable):  # type: ignore[arg-type]
+            answer = answer(given)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def http_get(self, url: str, *, timeout: timedelta, parse_json: bool = False) -> HttpAnswer:
+        """Refuse: nothing here probes."""
+        raise AssertionError(f"{url} was probed")
