@@ -1,17 +1,28 @@
 """Who took the access away: only a change that took it away, and nobody while CloudTrail does not show it yet."""
 
+from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from incident_operator.actions.iam import Access, AccessFacts, Change, FormerVersion, _explains_resource, explaining
+from incident_operator.actions.awslambda import Denial
+from incident_operator.actions.iam import (
+    Access,
+    AccessFacts,
+    AccessInputs,
+    Change,
+    FormerVersion,
+    explaining,
+    read_access,
+)
+from incident_operator.actions.ports import HttpAnswer, NotFound
 from tests.builders import NOW
 
 ROLE = "arn:aws:iam::123456789012:role/mailer"
 TABLE = "arn:aws:dynamodb:us-east-1:123456789012:table/people"
 POLICY = "arn:aws:iam::123456789012:policy/MailerAccess"
 MISSING = Access(action="dynamodb:GetItem", resource=TABLE, identity="implicitDeny", resource_policy="Silent")
-DENIED = Access(action="dynamodb:GetItem", resource=TABLE, identity="implicitDeny", resource_policy="Denies")
 
 
 def statement(action: str, effect: str = "Allow") -> dict[str, Any]:
@@ -33,39 +44,87 @@ GAVE, GIVES_OTHER, DENIES = (
 )
 
 
+class Trail:
+    """A reader to whom CloudTrail shows these events of the table, newest first."""
+
+    now, since, account, region, protected_actors = NOW, NOW, "123456789012", "us-east-1", ()
+
+    def __init__(self, events: list[dict[str, Any]], present: Any) -> None:
+        """Know the events and the table's present policy."""
+        self.events, self.present = events, present
+
+    def scaled(self, wait: timedelta) -> timedelta:
+        """Nothing is scaled."""
+        return wait
+
+    def aws(
+        self, service: str, operation: str, arguments: Mapping[str, Any] | None = None, *, region: str | None = None
+    ) -> Any:
+        """Answer: no identity policy allows it."""
+        if operation == "simulate_principal_policy":
+            return [{"action": "dynamodb:GetItem", "resource": TABLE, "decision": "implicitDeny", "policies": []}]
+        if operation == "get_resource_policy":
+            if not self.present:
+                raise NotFound("there is none")
+            return self.present
+        if operation == "lookup_events":
+            about_table = (arguments or {})["LookupAttributes"][0]["AttributeValue"] == TABLE
+            count = len(self.events)
+            return [
+                {**event, "at": f"2026-01-15T14:{count - i:02}:00Z", "readOnly": False, "error": None, "source": ""}
+                for i, event in enumerate(self.events)
+                if about_table
+            ]
+        return []
+
+    def http_get(self, url: str, *, timeout: timedelta, parse_json: bool = False) -> HttpAnswer:
+        """Nothing here asks the network."""
+        raise AssertionError(url)
+
+
+def looked(events: list[dict[str, Any]], present: Any) -> AccessFacts:
+    """Return what is read of a role that may not read the table."""
+    inputs = AccessInputs(role_arn=ROLE, denials=(Denial(action="dynamodb:GetItem", resource=TABLE),))
+    return read_access(inputs, Trail(events, present))
+
+
 @pytest.mark.parametrize(
-    ("events", "present", "access", "explained"),
+    ("events", "present", "explained"),
     [
-        ([put(GIVES_OTHER), put(GAVE), CREATED], GIVES_OTHER, MISSING, True),
-        ([put(GIVES_OTHER), CREATED], GIVES_OTHER, MISSING, False),
-        ([put(GIVES_OTHER), put(GIVES_OTHER)], GIVES_OTHER, MISSING, False),
-        ([put(GIVES_OTHER)], GIVES_OTHER, MISSING, True),
-        ([put(GAVE)], GIVES_OTHER, MISSING, False),
-        ([DELETED, put(GAVE)], {}, MISSING, True),
-        ([put(GAVE)], {}, MISSING, False),
-        ([put(DENIES), put(GIVES_OTHER), CREATED], DENIES, DENIED, True),
-        ([CREATED], {}, MISSING, False),
-        ([], {}, MISSING, False),
+        ([put(GIVES_OTHER), put(GAVE), CREATED], GIVES_OTHER, True),
+        ([put(GIVES_OTHER), CREATED], GIVES_OTHER, False),
+        ([put(GIVES_OTHER), put(GIVES_OTHER)], GIVES_OTHER, False),
+        ([put(GIVES_OTHER)], GIVES_OTHER, True),
+        ([DELETED, put(GAVE)], {}, True),
+        ([put(DENIES), put(GIVES_OTHER), CREATED], DENIES, True),
+        ([CREATED], {}, False),
+        ([], {}, False),
     ],
     ids=[
         "the policy before gave it",
         "the first policy ever never gave it",
         "the policy before did not give it either",
         "the policy before is older than CloudTrail",
-        "the change that left the present policy is not shown yet",
         "the policy was deleted",
-        "the deletion is not shown yet",
         "a deny is its writer's, whatever was before",
         "there never was a policy",
         "nothing is known",
     ],
 )
 def test_a_resources_change_explains_only_what_it_took(
-    events: list[dict[str, Any]], present: Any, access: Access, explained: bool
+    events: list[dict[str, Any]], present: Any, explained: bool
 ) -> None:
     """The newest change, if what stands now is its result."""
-    found = _explains_resource(events, present, ROLE, [access])
-    assert found == (events[0] if explained else None)
+    found = looked(events, present)
+    assert [c.event for c in found.changes] == ([events[0]["name"]] if explained else [])
+    assert found.unseen == ()
+
+
+@pytest.mark.parametrize(("events", "present"), [([put(GAVE)], GIVES_OTHER), ([put(GAVE)], {}), ([CREATED], DENIES)])
+def test_a_change_that_is_not_shown_yet_is_known_to_be_missing(events: list[dict[str, Any]], present: Any) -> None:
+    """What stands now is not what the newest event left: another one follows."""
+    found = looked(events, present)
+    assert (found.changes, found.unseen) == ((), (TABLE,))
 
 
 def facts(*changes: Change, former: bool) -> AccessFacts:
@@ -89,3 +148,9 @@ def test_without_a_former_version_the_resource_comes_first() -> None:
     """Then the role's own changes."""
     assert explaining(facts(BY_ADMIN, BY_SOMEBODY, former=False), MISSING) == BY_SOMEBODY
     assert explaining(facts(BY_ADMIN, former=False), MISSING) == BY_ADMIN
+
+
+def test_while_the_resources_change_is_unseen_nobody_is_blamed() -> None:
+    """Not even who changed the role lately."""
+    seen = facts(BY_ADMIN, former=False)
+    assert explaining(seen.model_copy(update={"unseen": (TABLE,)}), MISSING) is None

@@ -109,6 +109,8 @@ class AccessFacts(Facts):
 
     access: tuple[Access, ...] = ()
     changes: tuple[Change, ...] = ()
+    #: Resources whose present policy is not the result of the newest change that CloudTrail shows: another follows.
+    unseen: tuple[str, ...] = ()
     former: FormerVersion | None = None
     protected: tuple[str, ...] = ()
     own_policy: Any = None
@@ -149,9 +151,11 @@ def read_access(inputs: AccessInputs, reader: Reader) -> AccessFacts:
     suspects = [a for a in access if a.missing or a.explicit]
     missing = [a.pair for a in access if a.missing]
     former = policies.former_version(missing) if missing else None
+    changes, unseen = _changes(inputs, reader, policies, suspects) if suspects else ([], [])
     return AccessFacts(
         access=tuple(access),
-        changes=tuple(_changes(inputs, reader, policies, suspects)) if suspects else (),
+        changes=tuple(changes),
+        unseen=tuple(unseen),
         former=former,
         protected=reader.protected_actors,
         own_policy=policies.own(_own_name(missing, inputs)) if missing and former is None else None,
@@ -256,9 +260,12 @@ def _number(version: str) -> int:
     return int(version.removeprefix("v")) if version.removeprefix("v").isdigit() else 0
 
 
-def _changes(inputs: AccessInputs, reader: Reader, policies: _Policies, suspects: Sequence[Access]) -> list[Change]:
-    """Return the changes whose result is what stands now, newest first: they, not older ones, explain the present."""
+def _changes(
+    inputs: AccessInputs, reader: Reader, policies: _Policies, suspects: Sequence[Access]
+) -> tuple[list[Change], list[str]]:
+    """Return the changes whose result is what stands now, and the resources whose last change is not shown yet."""
     found: list[Change] = []
+    unseen: list[str] = []
     missing = [a.pair for a in suspects if a.missing]
     for policy in policies.attached:
         event = _explains_policy(_events(reader, policy["Arn"]), policy)
@@ -274,11 +281,14 @@ def _changes(inputs: AccessInputs, reader: Reader, policies: _Policies, suspects
             continue
         name = subject.rsplit(":", 1)[-1] if ":s3:" in subject else subject
         region = subject.split(":")[3] or inputs.region
+        events = [e for e in _events(reader, name, region) if e["name"] in _WRITES_POLICY | _DELETES_POLICY | _CREATES]
+        if events and _written(events[0]) != (document or None):
+            unseen.append(subject)
+            continue
         accesses = [a for a in suspects if _subject_of(a.resource) == subject]
-        event = _explains_resource(_events(reader, name, region), document, inputs.role_arn, accesses)
-        if event is not None:
-            found.append(_change(event, subject))
-    return found[:6]
+        if _took(events, inputs.role_arn, accesses):
+            found.append(_change(events[0], subject))
+    return found[:6], unseen[:6]
 
 
 def _events(reader: Reader, resource: str, region: str | None = None) -> list[Mapping[str, Any]]:
@@ -319,24 +329,21 @@ _DELETES_POLICY = frozenset({"DeleteBucketPolicy", "DeleteResourcePolicy"})
 _CREATES = frozenset({"CreateBucket", "CreateTable"})
 
 
-def _explains_resource(
-    events: Sequence[Mapping[str, Any]], document: Any, role_arn: str, accesses: Sequence[Access]
-) -> Mapping[str, Any] | None:
-    """Return the newest change of a resource's policy, if the present policy is its result and it took access away.
+def _took(changes: Sequence[Mapping[str, Any]], role_arn: str, accesses: Sequence[Access]) -> bool:
+    """Tell whether the newest change of a resource's policy took access away: by a Deny, or by what it left out.
 
     A policy that never gave the access is not what took it away, however recent it is.
     """
-    changes = [e for e in events if e["name"] in _WRITES_POLICY | _DELETES_POLICY | _CREATES]
-    if not changes or changes[0]["name"] in _CREATES or _written(changes[0]) != (document or None):
-        return None
+    if not changes or changes[0]["name"] in _CREATES:
+        return False
     denies = any(a.resource_policy == "Denies" for a in accesses)
     missing = [a.pair for a in accesses if a.missing]
-    return changes[0] if denies or _may_have_allowed(changes[1:], role_arn, missing) else None
+    return denies or _may_have_allowed(changes[1:], role_arn, missing)
 
 
 def _written(event: Mapping[str, Any]) -> Any:
-    """Return the policy that a change left; None for a deletion."""
-    if event["name"] in _DELETES_POLICY:
+    """Return the policy that a change left; None for a deletion, and for a resource that is new."""
+    if event["name"] in _DELETES_POLICY | _CREATES:
         return None
     written = event["parameters"].get("bucketPolicy") or event["parameters"].get("policy")
     return json.loads(written) if isinstance(written, str) else written
@@ -376,7 +383,7 @@ def explaining(facts: AccessFacts, access: Access) -> Change | None:
         return on_role
     if facts.former is not None:
         return next((c for c in facts.changes if c.subject == facts.former.policy_arn), None)
-    return on_resource or on_role
+    return None if subject in facts.unseen else on_resource or on_role
 
 
 # --- iam.role-access --------------------------------------------------------------------------------------------------
