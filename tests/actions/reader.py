@@ -23,6 +23,7 @@ class DictReader:
     now: datetime = NOW
     account: str = "123456789012"
     region: str = "us-east-1"
+    global_region: str = "us-east-1"
     protected_actors: tuple[str, ...] = ()
     asked: list[tuple[str, dict[str, Any], str | None]] = field(default_factory=list)
 

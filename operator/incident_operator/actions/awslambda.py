@@ -543,7 +543,7 @@ class RollbackInputs(FunctionInputs):
 
 
 class RollbackFacts(Facts):
-    """What the alias points to, and what it could."""
+    """What the alias points to, and the newest versions below that."""
 
     arn: str = ""
     current: str | None = None
@@ -574,23 +574,23 @@ class RollbackAlias(FixAction[RollbackInputs, RollbackFacts]):
         listed = reader.aws(
             "lambda", "list_versions_by_function", {"FunctionName": inputs.function_name}, region=inputs.where
         )
-        versions = sorted(int(v["Version"]) for v in listed if v["Version"].isdigit())
+        serving = int(function.alias_version or 0) if (function.alias_version or "").isdigit() else 0
+        below = sorted(int(v["Version"]) for v in listed if v["Version"].isdigit() and int(v["Version"]) < serving)
         return RollbackFacts(
             arn=function.arn,
             current=function.alias_version,
             weighted=function.alias_weights,
-            versions=tuple(versions[-50:]),
+            versions=tuple(below[-10:]),
         )
 
     def plan(self, inputs: RollbackInputs, facts: RollbackFacts) -> PlanDraft | NotApplicable:
         """Choose the highest numeric version below the current one."""
         if not inputs.alias or facts.current is None:
             return NotApplicable(reason="NoAlias", message=f"{inputs.name} is not served by an alias")
-        below = [v for v in facts.versions if facts.current.isdigit() and v < int(facts.current)]
-        if not below:
+        if not facts.versions:
             message = f"there is no version below {facts.current} to go back to"
             return NotApplicable(reason="NoOlderVersion", message=message)
-        target = str(max(below))
+        target = str(max(facts.versions))
         undo = move_alias(inputs, facts.arn, facts.current, summary=f"point {inputs.label} at {facts.current} again")
         return PlanDraft(
             title=f"roll {inputs.label} back from version {facts.current} to {target}",

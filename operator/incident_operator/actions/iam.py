@@ -505,7 +505,10 @@ def _own_name(missing: Sequence[Pair], inputs: AccessInputs) -> str:
 
 
 def exact(missing: Sequence[Pair], inputs: AccessInputs) -> list[Pair]:
-    """Return what to give for what is missing: as declared by the run where it is, else exactly what was denied."""
+    """Return what to give for what is missing: as declared by the run where it is, else exactly what was denied.
+
+    A denial that names no resource is of the declared ones: `*` would be more than anybody asked for.
+    """
     given: dict[Pair, None] = {}
     for pair in missing:
         declared = [
@@ -513,7 +516,7 @@ def exact(missing: Sequence[Pair], inputs: AccessInputs) -> list[Pair]:
             for need in inputs.required_access
             if pair.action in need.actions
             for resource in need.resources
-            if _covers(resource, pair.resource)
+            if pair.resource == "*" or _covers(resource, pair.resource)
         ]
         for chosen in declared or [pair]:
             given[chosen] = None
