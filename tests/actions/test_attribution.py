@@ -48,6 +48,7 @@ class Trail:
     """A reader to whom CloudTrail shows these events of the table, newest first."""
 
     now, since, account, region, protected_actors = NOW, NOW, "123456789012", "us-east-1", ()
+    global_region = "us-east-1"
 
     def __init__(self, events: list[dict[str, Any]], present: Any) -> None:
         """Know the events and the table's present policy."""

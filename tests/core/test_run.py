@@ -6,16 +6,12 @@ from typing import Any
 import pytest
 
 from incident_operator.api.meta import Severity
-from incident_operator.api.plan import GateVerdict, PlanState, RemediationPlan, RemediationPlanStatus
+from incident_operator.api.plan import PlanState, RemediationPlan, RemediationPlanStatus
 from incident_operator.api.run import (
     Baseline,
     CheckState,
-    CheckStatus,
     Finding,
     FixState,
-    IncidentRun,
-    RecoveryStatus,
-    Resolution,
     RunPhase,
     TimelineEntry,
 )
@@ -33,113 +29,26 @@ from incident_operator.core.run import (
     RunView,
     StartRound,
     StorePlans,
-    Tell,
-    decide_run,
     plan_attempt,
     stable_for,
 )
 from incident_operator.core.schedule import Timing
 from incident_operator.core.story import MAX_STATUS_BYTES, size, told, within_bounds
 from tests.builders import NOW, a_plan, a_run, a_runbook
-
-RUNBOOK = a_runbook(
-    steps=[
-        {
-            "name": "assess",
-            "title": "Immediate Assessment",
-            "expectedBy": "5m",
-            "checks": [
-                {"name": "users", "action": "lambda.invocations"},
-                {"name": "access", "action": "iam.role-access"},
-            ],
-        },
-        {
-            "name": "remedy",
-            "title": "Quick Remediation",
-            "expectedBy": "10m",
-            "fixes": [
-                {"name": "restoreAccess", "action": "iam.restore-role-access", "onFindings": ["RoleLacks"]},
-                {"name": "rollback", "action": "lambda.rollback-alias", "onFindings": ["CodeFails"]},
-            ],
-        },
-    ]
+from tests.core.runs import (
+    GATE,
+    RUNBOOK,
+    a_round,
+    a_sample,
+    check,
+    decide,
+    end_of,
+    ended,
+    proposed,
+    recovering,
+    started,
+    the_plan,
 )
-DEPENDENCIES = {"users": frozenset[str](), "access": frozenset({"users"})}
-GATE = GateVerdict(name="ApprovalMissing", message="risk Disruptive is above applyUpTo Low")
-
-
-def check(name: str, state: CheckState, reason: str = "RoleLacks", **result: Any) -> CheckResult:
-    """Return a check's answer; Failed brings a finding."""
-    status = CheckStatus(
-        name=name,
-        action="lambda.errors",
-        state=state,
-        reason=None if state == CheckState.PASSED else reason,
-        message=f"{name} is {state}",
-    )
-    finding = Finding(reason=reason, check=name, root_cause=name == "access", message=f"{name}: {reason}")
-    return CheckResult(status=status, findings=(finding,) if state == CheckState.FAILED else (), **result)
-
-
-def a_round(users: CheckState = CheckState.FAILED, access: CheckState = CheckState.FAILED, /, **fields: Any) -> Round:
-    """Return a full round whose checks have answered and whose fixes are planned and stored."""
-    checks = {"users": check("users", users, "UsersFailing"), "access": check("access", access)}
-    values: dict[str, Any] = {"kind": "Full", "started_at": NOW, "checks": checks, "fixes": {}, "stored": True}
-    return Round(**{**values, **fields})
-
-
-def a_sample(users: CheckState) -> Round:
-    """Return a recovery round that has its answer."""
-    checks = {"users": check("users", users, "UsersFailing")}
-    return Round(kind="Recovery", started_at=NOW, checks=checks)
-
-
-def proposed(fix: str = "restoreAccess", **fields: Any) -> FixResult:
-    """Return a fix with a plan, open unless gates are given."""
-    return FixResult(name=fix, plan=the_plan(fix), **fields)
-
-
-def the_plan(fix: str = "restoreAccess", status: RemediationPlanStatus | None = None, **spec: Any) -> RemediationPlan:
-    """Return a plan of a fix, named after it."""
-    plan = a_plan(fix=fix, title=f"{fix}!", status=status, **spec)
-    name = f"run-{fix.lower()}-{plan.spec.attempt}-00000000"
-    return plan.model_copy(update={"metadata": plan.metadata.model_copy(update={"name": name})})
-
-
-def ended(state: PlanState, fix: str = "restoreAccess", **spec: Any) -> RemediationPlan:
-    """Return a plan that has ended."""
-    return the_plan(fix, RemediationPlanStatus(state=state, settled=True, message=f"it {state}"), **spec)
-
-
-def started(run: IncidentRun | None = None, /, **status: Any) -> IncidentRun:
-    """Return a run that was accepted."""
-    run = run or a_run()
-    accepted = decide_run(RunView(run=run, runbook=RUNBOOK, revision="rev"), NOW).status
-    return run.model_copy(update={"status": accepted.model_copy(update=status)})
-
-
-def recovering(run: IncidentRun | None = None, /, **recovery: Any) -> IncidentRun:
-    """Return a run that has been diagnosed and waits for recovery."""
-    values = {"diagnosed_at": NOW, "phase": RunPhase.VERIFYING, "diagnosis": 1}
-    return started(run, **values, recovery=RecoveryStatus(**recovery))
-
-
-def decide(run: IncidentRun, round_: Round | None = None, now: datetime = NOW, **view: Any) -> RunDecision:
-    """Return the decision for a run that follows the runbook."""
-    values: dict[str, Any] = {"runbook": RUNBOOK, "revision": "rev", "dependencies": DEPENDENCIES}
-    return decide_run(RunView(run=run, round=round_, **{**values, **view}), now)
-
-
-def end_of(decision: RunDecision) -> tuple[RunPhase, str | None]:
-    """Return phase and reason of an end, having checked that it is one, told and marked as such."""
-    status = decision.status
-    assert status.settled
-    assert status.finished_at is not None
-    assert is_true(status.conditions, "Finished")
-    assert status.timeline[-1].reason == str(status.phase)
-    assert any(isinstance(e, Tell) for e in decision.effects)
-    return status.phase, status.outcome
-
 
 # --- accept: decision 6 ---
 
@@ -248,134 +157,6 @@ def test_findings_appear_while_diagnosing_at_most_once_a_second(after: float, wr
     assert bool(status.findings) == written
 
 
-# --- endings: decision 7 ---
-
-
-def test_nothing_found() -> None:
-    """All checks passed, users are well, nothing applied."""
-    decision = decide(started(), a_round(CheckState.PASSED, CheckState.PASSED))
-    assert end_of(decision) == (RunPhase.NOTHING_FOUND, "NothingFound")
-    assert decision.status.baseline == Baseline(state="Passing", at=NOW)
-
-
-@pytest.mark.parametrize("state", [CheckState.ERROR, CheckState.INCONCLUSIVE])
-def test_no_finding_but_no_answer_either_is_diagnosis_incomplete(state: CheckState) -> None:
-    """Unknown is never healthy: a check without an answer is no NothingFound, and is named."""
-    decision = decide(started(), a_round(state, CheckState.PASSED))
-    assert end_of(decision) == (RunPhase.UNRESOLVED, "DiagnosisIncomplete")
-    assert "users" in decision.status.timeline[-1].message
-    assert decision.status.baseline == Baseline(state="Unknown", at=NOW)
-
-
-@pytest.mark.parametrize(
-    ("round_", "view", "reason"),
-    [
-        pytest.param(a_round(), {}, "NoFixApplies", id="a problem, and no fix for it"),
-        pytest.param(
-            a_round(fixes={"restoreAccess": FixResult(name="restoreAccess", state=FixState.NOT_APPLICABLE)}),
-            {},
-            "NoFixApplies",
-            id="the fix declines",
-        ),
-        pytest.param(
-            a_round(fixes={"restoreAccess": proposed(gates=(GATE,))}),
-            {},
-            "NotPermitted",
-            id="the only fix would have to ask",
-        ),
-        pytest.param(
-            a_round(fixes={"restoreAccess": proposed()}), {"observe_only": True}, "ObserveOnly", id="only observed"
-        ),
-        pytest.param(
-            a_round(fixes={"restoreAccess": proposed()}),
-            {"plans": (ended(PlanState.NO_EFFECT),)},
-            "FixesExhausted",
-            id="the fix was tried and had no effect",
-        ),
-        pytest.param(
-            a_round(fixes={"restoreAccess": proposed()}),
-            {"plans": (ended(PlanState.WORSE),)},
-            "FixesExhausted",
-            id="a fix made it worse: no other is tried",
-        ),
-        pytest.param(
-            a_round(fixes={"rollback": proposed("rollback")}),
-            {"plans": (ended(PlanState.REVERTED),)},
-            "FixesExhausted",
-            id="a fix was put back: no other is tried",
-        ),
-        pytest.param(
-            a_round(fixes={"restoreAccess": proposed()}),
-            {"plans": tuple(ended(PlanState.SUPERSEDED, attempt=n) for n in (1, 2, 3))},
-            "NoFixApplies",
-            id="the world changed under the same fix three times",
-        ),
-    ],
-)
-def test_unresolved_says_why(round_: Round, view: dict[str, Any], reason: str) -> None:
-    """Each dead end has its own reason, and people are told."""
-    assert end_of(decide(started(), round_, **view)) == (RunPhase.UNRESOLVED, reason)
-
-
-def test_observe_only_hands_no_baton_and_writes_twice() -> None:
-    """Decision 5: two status writes and one Event, whatever was found."""
-    run = a_run(automation={"applyUpTo": "None", "askUpTo": "None"})
-    round_ = a_round(fixes={"restoreAccess": proposed()})
-    decision = decide(started(run), round_, observe_only=True)
-    assert decision.status.settled
-    assert decision.status.active_plan is None
-    assert sum(isinstance(e, Tell) for e in decision.effects) == 1
-
-
-def test_recovery_not_reached() -> None:
-    """A fix helped, users did not get well within 15 minutes."""
-    run = recovering(helped_at=NOW, last_checked_at=NOW)
-    plans = (ended(PlanState.HELPED),)
-    sample = a_sample(CheckState.FAILED)
-    before = decide(run, sample, NOW + timedelta(minutes=15, seconds=-1), plans=plans)
-    assert not before.status.settled
-    after = decide(run, sample, NOW + timedelta(minutes=15), plans=plans)
-    assert end_of(after) == (RunPhase.UNRESOLVED, "RecoveryNotReached")
-
-
-@pytest.mark.parametrize("state", [PlanState.INCONCLUSIVE, PlanState.UNKNOWN])
-def test_fix_inconclusive(state: PlanState) -> None:
-    """Automation stops; a person has until recovery.within, then the run says so."""
-    stopped = ended(state)
-    waiting = decide(started(), a_round(fixes={"rollback": proposed("rollback")}), plans=(stopped,))
-    assert not waiting.status.settled
-    assert waiting.status.active_plan is None
-    run = recovering(last_checked_at=NOW)
-    late = decide(run, a_sample(CheckState.FAILED), NOW + timedelta(minutes=15), plans=(stopped,))
-    assert end_of(late) == (RunPhase.UNRESOLVED, "FixInconclusive")
-
-
-def test_a_deleted_plan_does_not_hold_its_run_for_ever() -> None:
-    """What it did can't be told: FixInconclusive, aloud."""
-    run = started(active_plan="run-gone-1-00000000", phase=RunPhase.REMEDIATING)
-    assert end_of(decide(run)) == (RunPhase.UNRESOLVED, "FixInconclusive")
-
-
-@pytest.mark.parametrize(
-    ("plans", "resolution"),
-    [((ended(PlanState.HELPED),), Resolution.RUNBOOK), ((), Resolution.SELF_RECOVERED)],
-)
-def test_resolved_says_who_did_it(plans: tuple[RemediationPlan, ...], resolution: Resolution) -> None:
-    """Runbook if a plan helped, else the service recovered by itself."""
-    run = recovering(state="Passing", passing_since=NOW, samples=5, last_checked_at=NOW)
-    decision = decide(run, now=NOW + timedelta(minutes=5), plans=plans)
-    assert end_of(decision) == (RunPhase.RESOLVED, str(resolution))
-    assert decision.status.resolution == resolution
-    assert is_true(decision.status.conditions, "Resolved")
-
-
-def test_a_settled_run_is_left_alone() -> None:
-    """The end is the end, whatever comes later."""
-    run = decide(started(), a_round(CheckState.PASSED, CheckState.PASSED)).status
-    again = decide(a_run(status=run), a_round(), NOW + timedelta(days=1), plans=(the_plan(),))
-    assert again == RunDecision(status=run)
-
-
 # --- baseline: decision 9 ---
 
 
@@ -395,11 +176,20 @@ def test_the_baseline_is_what_users_felt_first(users: CheckState, state: str) ->
     assert baseline.state == state
 
 
-def test_the_baseline_is_measured_once() -> None:
+def test_the_baseline_is_frozen_by_the_first_call() -> None:
     """A later diagnosis does not rewrite what was before anything was touched."""
     first = Baseline(state="Failing", at=NOW)
-    later = decide(started(baseline=first), a_round(CheckState.PASSED), NOW + timedelta(minutes=9))
+    touched = a_plan(status=RemediationPlanStatus(state=PlanState.HELPED, started_at=NOW, settled=True))
+    later = decide(started(baseline=first), a_round(CheckState.PASSED), NOW + timedelta(minutes=9), plans=(touched,))
     assert later.status.baseline == first
+
+
+def test_users_who_fail_later_are_no_longer_well() -> None:
+    """Until the first call the baseline is how users are now; what could not be measured rewrites nothing."""
+    first, later = Baseline(state="Passing", at=NOW), NOW + timedelta(minutes=9)
+    failing = decide(started(baseline=first), a_round(CheckState.FAILED), later).status.baseline
+    assert failing == Baseline(state="Failing", at=later)
+    assert decide(started(baseline=first), a_round(CheckState.INCONCLUSIVE), later).status.baseline == first
 
 
 def test_while_users_are_well_no_fix_applies_itself() -> None:

@@ -44,6 +44,14 @@ class ChangesOutput(Output):
     complete_until: datetime
 
 
+def _region_of(resource: str, reader: Reader) -> str | None:
+    """Return where CloudTrail has an ARN's events; None for a plain name."""
+    if not resource.startswith("arn:"):
+        return None
+    _, _, service, region, *_ = resource.split(":")
+    return reader.global_region if service == "iam" else region or None
+
+
 @register
 class RecentChanges(CheckAction[ChangesInputs, ChangesFacts]):
     """Who changed these resources lately?"""
@@ -66,7 +74,8 @@ class RecentChanges(CheckAction[ChangesInputs, ChangesFacts]):
                 "LookupAttributes": [{"AttributeKey": "ResourceName", "AttributeValue": resource}],
                 "StartTime": start.replace(microsecond=0).isoformat(),
             }
-            for event in reader.aws("cloudtrail", "lookup_events", arguments, region=inputs.region):
+            where = _region_of(resource, reader) or inputs.region
+            for event in reader.aws("cloudtrail", "lookup_events", arguments, region=where):
                 if not event["readOnly"] and not event["error"]:
                     at = event["at"]
                     found.append(

@@ -292,12 +292,12 @@ def _changes(
 
 
 def _events(reader: Reader, resource: str, region: str | None = None) -> list[Mapping[str, Any]]:
-    """Return the successful changes of a resource that CloudTrail shows, newest first."""
+    """Return the successful changes of a resource that CloudTrail shows, newest first; of IAM's where none is given."""
     arguments = {
         "LookupAttributes": [{"AttributeKey": "ResourceName", "AttributeValue": resource}],
         "StartTime": (reader.now - reader.scaled(TRAIL_WINDOW)).replace(microsecond=0).isoformat(),
     }
-    events = reader.aws("cloudtrail", "lookup_events", arguments, region=region)
+    events = reader.aws("cloudtrail", "lookup_events", arguments, region=region or reader.global_region)
     changes = [e for e in events if not e["readOnly"] and not e["error"]]
     return sorted(changes, key=lambda e: str(e["at"]), reverse=True)
 

@@ -51,7 +51,10 @@ def speaks_of(statement: Mapping[str, Any], pair: Pair) -> bool:
 
 
 def names_role(statement: Mapping[str, Any], role_arn: str) -> bool:
-    """Tell whether a resource policy's statement is about a role: itself, its sessions, its account, or everybody."""
+    """Tell whether a resource policy's statement decides for a role: itself, its sessions, or everybody.
+
+    The account as principal counts for a Deny alone: an Allow of it only lets the account's own policies decide.
+    """
     principal = statement.get("Principal")
     if principal is None and "NotPrincipal" in statement:
         excluded = statement["NotPrincipal"]
@@ -65,7 +68,8 @@ def names_role(statement: Mapping[str, Any], role_arn: str) -> bool:
     name = role_arn.rsplit("/", 1)[-1]
     return any(
         matches(role_arn, (p,))
-        or p in ("*", account, f"arn:aws:iam::{account}:root")
+        or p == "*"
+        or (statement.get("Effect") == "Deny" and (p == account or p.endswith(f":iam::{account}:root")))
         or p.startswith(f"arn:aws:sts::{account}:assumed-role/{name}/")
         for p in listed(principal.get("AWS"))
     )

@@ -69,6 +69,11 @@ class Reader(Protocol):
         ...
 
     @property
+    def global_region(self) -> str:
+        """The region whose CloudTrail has the events of IAM and other services without a region: its partition's."""
+        ...
+
+    @property
     def protected_actors(self) -> tuple[str, ...]:
         """ARN patterns of those whose removals of access are on purpose."""
         ...

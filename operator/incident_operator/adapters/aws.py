@@ -68,6 +68,10 @@ _READ_CONFIG = Config(
 )
 
 
+#: Where each partition keeps the CloudTrail events of services without a region.
+_GLOBAL_REGIONS = {"aws": "us-east-1", "aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}
+
+
 class CallFailed(Exception):
     """A call of a plan that did not succeed; `definite` False: whether it took effect is not known.
 
@@ -317,6 +321,11 @@ class GrantReader:
         return self._aws.regions[0]
 
     @property
+    def global_region(self) -> str:
+        """The region that has the events of services without one."""
+        return _GLOBAL_REGIONS[self._aws.role_arn.split(":")[1]]
+
+    @property
     def protected_actors(self) -> tuple[str, ...]:
         """Those whose removals are on purpose."""
         return self._grant.spec.aws.protected_actors if self._grant.spec.aws else ()
@@ -330,7 +339,8 @@ class GrantReader:
     ) -> Any:
         """Make one listed read, once per diagnosis. Errors: ReadError."""
         where = region or self.region
-        if where not in self._aws.regions:
+        trail = service == "cloudtrail" and where == self.global_region
+        if where not in self._aws.regions and not trail:
             raise ReadError("NotGranted", f"ActionGrant {self._grant.metadata.name} does not list region {where}")
         given = dict(arguments or {})
         key = json.dumps([self._grant.metadata.name, where, service, operation, given], sort_keys=True, default=str)

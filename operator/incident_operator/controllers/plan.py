@@ -33,6 +33,7 @@ from ..core.plan import (
     Replanned,
     decide_plan,
 )
+from ..core.planning import reasons_to_ask, tier_of
 from .context import Context
 from .observing import PASSING, grant_for, reader_of, same_plan
 from .resolving import grants_of
@@ -196,9 +197,11 @@ class PlanController:
         if not same_plan(plan, draft, grant):
             message = "the world changed since this was planned: the same fix would make other calls now"
             return Replanned(same=False, reason="WorldChanged", message=message)
+        asks = reasons_to_ask(draft, grant)
         gates = closed(
             GateFacts(
-                plan=plan.spec,
+                # What is known now decides: who took access away may have come to light since the plan was stored.
+                plan=plan.spec.model_copy(update={"ask_because": asks, "tier": tier_of(draft, asks)}),
                 run_automation=run.spec.automation,
                 grant=grant,
                 baseline=run.status.baseline,

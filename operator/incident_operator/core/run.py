@@ -339,13 +339,22 @@ def _recovery_of(view: RunView, round_: Round) -> Literal["Passing", "Failing", 
     return "Passing"
 
 
+def _baseline(view: RunView, recovery: Literal["Passing", "Failing", "Unknown"], now: datetime) -> Baseline:
+    """Return how users were before anything was touched: the latest answer until the first call, frozen from then."""
+    known = view.run.status.baseline
+    touched = any(p.status.started_at is not None for p in view.plans)
+    if known is None or (known.state != recovery != "Unknown" and not touched):
+        return Baseline(state=recovery, at=now)
+    return known
+
+
 def _diagnosed(view: RunView, round_: Round, now: datetime) -> RunDecision:
     """Store the round (R2) and choose what follows in the next decision."""
     run, status = view.run, view.run.status
     fixes = round_.fixes or {}
     findings = _findings(view, round_)
     recovery = _recovery_of(view, round_)
-    baseline = status.baseline or Baseline(state=recovery, at=now)
+    baseline = _baseline(view, recovery, now)
     cause = _root_cause(findings) or status.root_cause
     timeline = status.timeline
     known = {(f.reason, f.subject) for f in status.findings}
@@ -404,8 +413,6 @@ def _choose(
         return _hand_over(view, status, open_fix.plan, now, done)
     if recovery == "Passing":
         return RunDecision(status=_waiting_stable(view, status, now), effects=done, wake_at=_next_sample(view, now))
-    if helped:
-        return RunDecision(status=_waiting_stable(view, status, now), effects=done, wake_at=_next_sample(view, now))
     retry = _catching_up(view, status, round_, fixes, now)
     if retry is not None:
         waiting = status.model_copy(
@@ -421,7 +428,7 @@ def _choose(
             }
         )
         return RunDecision(status=waiting, effects=(EndRound(),), wake_at=retry)
-    if any(p.status.state in _STOPPED for p in view.plans):
+    if helped or any(p.status.state in _STOPPED for p in view.plans):
         return RunDecision(status=_waiting_stable(view, status, now), effects=done, wake_at=_next_sample(view, now))
     reason, message = _why_unresolved(view, problems, unclear, fixes)
     return _end(view, status, RunPhase.UNRESOLVED, reason, message, now)
