@@ -6,6 +6,7 @@ Ends 0 only if the run is Resolved and a customer, who knows nothing of runs, is
 import os
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Mapping
 from datetime import datetime
@@ -92,7 +93,7 @@ def story(run: Mapping[str, Any], example: Example, answer: Answer, *, seconds: 
     lines = ["", f"{incident['ticket']}  {incident['title']}  ({incident['severity']})", ""]
     lines += [_turn(entry, start) for entry in timeline]
     cause = status.get("rootCause", {}).get("summary")
-    lines += ["", *([_cut(f"cause:    {cause}")] if cause else [])]
+    lines += ["", *(textwrap.wrap(f"cause:    {cause}", _WIDTH, subsequent_indent=" " * 10) if cause else [])]
     if impact := status.get("impact", {}).get("summary"):
         lines.append(f"impact:   {impact}")
     resolution = f" ({status['resolution']})" if status.get("resolution") else ""
@@ -126,7 +127,7 @@ def main(state_dir: Path, time_scale: float, name: str) -> None:
     except (DemoError, ShopError, KubectlError, *FAILURES) as error:
         raise click.ClickException(str(error)) from error
     told(f"done in {time.monotonic() - began:.0f} s; the stack is still running")
-    click.echo("   source .dev/env     to use kubectl and aws against it")
+    click.echo(f"   source {os.path.relpath(stack.env_file):<12} to use kubectl and aws against it")
     click.echo("   make faults         what else can be broken")
     click.echo("   make down           to end it")
 

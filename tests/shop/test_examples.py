@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from dev.shop.examples import Example, examples
+from dev.shop.examples import FOLDER, Example, examples
 from dev.shop.faults import FAULTS
 from dev.shop.grant import FILE, grant, written
 from incident_operator.api.grant import ActionGrant
@@ -72,3 +72,11 @@ def test_a_grant_of_another_account_names_no_other() -> None:
     text = written(grant("210987654321", "birthday-7", "birthday-7"))
     assert "123456789012" not in text
     assert ActionGrant.model_validate(yaml.safe_load(text)).selects({"shopsmart.com/team": "birthday-7"})
+
+
+def test_the_readme_lists_every_example() -> None:
+    """With its fault and its end."""
+    text = (FOLDER / "README.md").read_text()
+    for name, found in EXAMPLES.items():
+        ends = found.phase if found.phase == found.outcome else f"{found.phase}/{found.outcome}"
+        assert f"| `{name}` | {found.fault or '–'} | {ends} |" in text
