@@ -4,7 +4,7 @@ from incident_operator.api.plan import PlanState
 from incident_operator.api.run import Impact
 from incident_operator.core.story import told_anew
 from tests.builders import NOW
-from tests.core.test_run import a_round, decide, ended, proposed, started
+from tests.core.runs import a_round, decide, ended, proposed, started
 
 
 def test_the_same_fix_may_cure_a_second_cause() -> None:
