@@ -14,7 +14,7 @@ from incident_operator.api.plan import (
     RemediationPlanStatus,
     Repeat,
 )
-from incident_operator.api.run import IncidentRun, IncidentRunStatus, RunPhase
+from incident_operator.api.run import Baseline, IncidentRun, IncidentRunStatus, RunPhase
 from incident_operator.core.invariants import INVARIANTS, Moment, Sent, check_end, check_history
 from tests.builders import NOW, a_call, a_grant, a_plan, a_run
 
@@ -89,6 +89,7 @@ def test_a_call_under_its_intent_breaks_nothing() -> None:
         ("I10", [moment(with_status(calls=(DONE,))), moment()]),
         ("I10", [moment(), moment(with_status(calls=(ENTRY, ENTRY)))]),
         ("I10", [moment(), moment(run=ran(diagnosis=0))]),
+        ("I10", [moment(), moment(run=ran(baseline=Baseline(state="Passing", at=NOW)))]),
         ("I10", [moment(), moment(run=ran(started_at=NOW + timedelta(seconds=1)))]),
         ("I11", [moment(grants=()), moment(sent=(SENT,))]),
         ("I11", [moment(grants=(NARROW,)), moment(sent=(SENT,))]),

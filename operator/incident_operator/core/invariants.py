@@ -317,8 +317,9 @@ def _forward(before: Moment, after: Moment) -> Iterable[str]:
             yield f"run {name} went back from diagnosis {run.status.diagnosis} to {later.status.diagnosis}"
         if run.status.started_at is not None and later.status.started_at != run.status.started_at:
             yield f"run {name} started twice"
-        if run.status.baseline is not None and later.status.baseline != run.status.baseline:
-            yield f"the baseline of run {name} was measured again"
+        touched = any(p.status.calls and p.spec.run_ref.uid == run.metadata.uid for p in before.plans.values())
+        if touched and later.status.baseline != run.status.baseline:
+            yield f"the baseline of run {name} was measured again after the first call"
 
 
 def _journal_broken(was: Sequence[JournalEntry], now: Sequence[JournalEntry]) -> Iterable[str]:
