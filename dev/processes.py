@@ -28,13 +28,13 @@ class StartError(RuntimeError):
     """A process did not become ready; the message holds its last log lines."""
 
 
-def wait_until(condition: Callable[[], bool], *, seconds: float) -> bool:
-    """Return whether `condition` became true within `seconds`."""
+def wait_until(condition: Callable[[], bool], *, seconds: float, every: float = POLL_SECONDS) -> bool:
+    """Return whether `condition` became true within `seconds`, asked every so many seconds."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             return False
-        time.sleep(POLL_SECONDS)
+        time.sleep(every)
     return True
 
 

@@ -1,0 +1,48 @@
+"""One stack for all end-to-end tests of a run, in `.dev/test`; never that of `make up`. Source: decision 30."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dev.loopback import ROOT
+from dev.stack import Stack
+
+from .world import TIME_SCALE, World, a_world, clean_environment
+
+
+@pytest.fixture(scope="session")
+def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """Return the stack: control plane, simulator and runbooks; no shop and no operator."""
+    clean_environment()
+    say = request.config.get_terminal_writer().line
+    stack = Stack(ROOT / ".dev/test", operator=False, shop=False, time_scale=TIME_SCALE, cluster="own", say=say)
+    stack.up()
+    try:
+        yield stack
+    finally:
+        stack.down()
+
+
+@pytest.fixture
+def make_world(stack: Stack, tmp_path: Path) -> Iterator[Callable[..., World]]:
+    """Return a maker of worlds."""
+    with ExitStack() as stacked:
+        made = 0
+
+        def make(**options: Any) -> World:
+            nonlocal made
+            made += 1
+            folder = tmp_path / str(made)
+            folder.mkdir()
+            return stacked.enter_context(a_world(stack, folder, **options))
+
+        yield make
+
+
+@pytest.fixture
+def world(make_world: Callable[..., World]) -> World:
+    """Return one world."""
+    return make_world()

@@ -1,0 +1,221 @@
+"""One test's world on the shared stack: its namespace, its AWS account with a shop, its grant, its own operator."""
+
+import contextlib
+import json
+import os
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dev.controlplane.kubectl import Kubectl, KubectlError
+from dev.faultproxy import FaultProxy, Side
+from dev.loopback import free_ports
+from dev.operators import OperatorProcess
+from dev.processes import wait_until
+from dev.shop.examples import examples
+from dev.shop.grant import grant
+from dev.shop.seed import seed
+from dev.shop.shop import Shop
+from dev.shop.traffic import Traffic
+from dev.stack import OPERATOR_NAMESPACE, Stack
+
+TIME_SCALE = 60.0
+RUN_SECONDS = 90.0
+_ADMIN_CALLS = "SIMADMIN"
+
+
+@dataclass(kw_only=True)
+class World:
+    """Everything of one test.
+
+    Shape: `name` is the namespace and is part of every cluster-scoped name; `account` is its own.
+    """
+
+    stack: Stack
+    name: str
+    shop: Shop
+    folder: Path
+    proxy: FaultProxy | None = None
+    _stacked: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    @property
+    def admin(self) -> Kubectl:
+        """The cluster's admin."""
+        return Kubectl(self.stack.kubeconfig())
+
+    @property
+    def alice(self) -> Kubectl:
+        """A responder: what a test does as a user, she does."""
+        return Kubectl(self.stack.kubeconfig("alice"))
+
+    # --- the operator -----------------------------------------------------------------------------------------
+
+    def operator(self, **options: Any) -> OperatorProcess:
+        """Return an operator for this namespace alone, not started; through the proxy where there is one."""
+        kubeconfig, aws = self.stack.operator_kubeconfig, self.stack.aws_endpoint
+        if self.proxy is not None:
+            kubeconfig = self.proxy.kubeconfig(kubeconfig, self.folder / "kubeconfig-operator")
+            aws = self.proxy.url(Side.AWS)
+        key = self.shop.keys["operator"]
+        env = {
+            **self.stack.aws_env("none"),
+            "KUBECONFIG": str(kubeconfig),
+            "AWS_ENDPOINT_URL": aws,
+            "AWS_ACCESS_KEY_ID": key.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": key.secret_access_key,
+            **options.pop("env", {}),
+        }
+        given = {
+            "namespaces": self.name,
+            "operator-namespace": OPERATOR_NAMESPACE,
+            "time-scale": f"{TIME_SCALE:g}",
+            "lease-duration": "2s",
+            "call-timeout": "2s",
+            **options,
+        }
+        arguments = [text for name, value in given.items() for text in (f"--{name}", str(value))]
+        (port,) = free_ports(self.stack.address, 1)
+        http = f"{self.stack.address}:{port}"
+        operator = OperatorProcess(arguments, env, self.folder / "operator.log", http)
+        self._stacked.callback(operator.stop)
+        return operator
+
+    # --- runs -------------------------------------------------------------------------------------------------
+
+    def manifest(self, example: str, **spec: Any) -> dict[str, Any]:
+        """Return an example as this world's: its namespace, and fields of the spec replaced."""
+        found = json.loads(json.dumps(examples()[example].manifest))
+        found["metadata"]["namespace"] = self.name
+        found["spec"].update(spec)
+        return dict(found)
+
+    def apply(self, manifest: Mapping[str, Any]) -> str:
+        """`kubectl apply` it, as alice; return what kubectl says. Errors: KubectlError."""
+        return self.alice.run("apply", "-f", "-", stdin=yaml.safe_dump(dict(manifest)))
+
+    def run(self, name: str) -> dict[str, Any]:
+        """Return a run as stored."""
+        return dict(self.admin.json("get", "incidentrun", "-n", self.name, name))
+
+    def status(self, name: str) -> dict[str, Any]:
+        """Return a run's status; empty before the first."""
+        return dict(self.run(name).get("status") or {})
+
+    def plans(self) -> list[dict[str, Any]]:
+        """Return every plan of the namespace."""
+        return list(self.admin.json("get", "remediationplans", "-n", self.name)["items"])
+
+    def wait_for(self, name: str, condition: Callable[[dict[str, Any]], bool], seconds: float = RUN_SECONDS) -> Any:
+        """Wait until a run's status meets a condition, and return it. Errors: AssertionError with the story so far."""
+        status: dict[str, Any] = {}
+
+        def met() -> bool:
+            status.clear()
+            status.update(self.status(name))
+            return condition(status)
+
+        if not wait_until(met, seconds=seconds, every=0.25):
+            raise AssertionError(f"{name} did not get there in {seconds:g} s:\n{story(status)}\n{self.log()}")
+        return dict(status)
+
+    def finished(self, name: str, seconds: float = RUN_SECONDS) -> dict[str, Any]:
+        """Wait until a run is settled, and return its status."""
+        with contextlib.suppress(KubectlError):
+            waiting = ("wait", f"incidentrun/{name}", "-n", self.name, "--for=condition=Finished")
+            self.admin.run(*waiting, f"--timeout={seconds:.0f}s", timeout=seconds + 30)
+        status = self.status(name)
+        assert status.get("settled"), f"{name} did not end in {seconds:g} s:\n{story(status)}\n{self.log()}"
+        return status
+
+    def log(self) -> str:
+        """Return the end of the operator's log."""
+        file = self.folder / "operator.log"
+        return file.read_text()[-3000:] if file.exists() else "(no operator ran)"
+
+    # --- the world outside ------------------------------------------------------------------------------------
+
+    def asked(self, path: str) -> Any:
+        """Return what the simulator says of the account."""
+        url = f"{self.stack.aws_endpoint}/_sim/{path}?account={self.shop.account}"
+        with urllib.request.urlopen(url) as answer:  # noqa: S310
+            return json.load(answer)
+
+    def journal(self) -> list[dict[str, Any]]:
+        """Return every call to the account."""
+        return list(self.asked("journal")["calls"])
+
+    def changes_by_operator(self) -> list[dict[str, Any]]:
+        """Return the calls that change something and were made under a role of the operator's."""
+        return [
+            call
+            for call in self.journal()
+            if call["mutating"] and "IncidentOperator" in call["principal"] and call["operation"] != "AssumeRole"
+        ]
+
+    def dump(self) -> Any:
+        """Return the canonical state of the account."""
+        return self.asked("dump")
+
+    @contextlib.contextmanager
+    def customers(self, rate: float = 5) -> Iterator[Traffic]:
+        """Let customers come."""
+        with Traffic(shop=self.shop, rate=rate) as traffic:
+            yield traffic
+
+    def close(self) -> None:
+        """End what was started, and forget what is not the namespace's."""
+        self._stacked.close()
+
+
+def story(status: Mapping[str, Any]) -> str:
+    """Return a status's timeline and checks, for the message of a failed test."""
+    lines = [f"phase {status.get('phase')} outcome {status.get('outcome')} now {status.get('now')}"]
+    lines += [f"  {e['at']} {e['reason']}: {e['message']}" for e in status.get("timeline", [])]
+    for step in status.get("steps", []):
+        lines += [f"  check {c['name']} {c['state']} {c.get('message', '')}" for c in step.get("checks", [])]
+        lines += [f"  fix {f['name']} {f['state']} {f.get('message', '')}" for f in step.get("fixes", [])]
+    return "\n".join(lines)
+
+
+def outcome(status: Mapping[str, Any]) -> str:
+    """Return phase/outcome, as the examples write it."""
+    return f"{status.get('phase')}/{status.get('outcome')}"
+
+
+@contextlib.contextmanager
+def a_world(stack: Stack, folder: Path, *, through_proxy: bool = False, **shop: Any) -> Iterator[World]:
+    """Make a namespace, an account with a shop in it, and a grant between the two; forget them afterwards."""
+    name = f"e2e-{uuid.uuid4().hex[:10]}"
+    account = f"{300000000000 + uuid.uuid4().int % 600000000000}"
+    admin = Kubectl(stack.kubeconfig())
+    space = {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": name, "labels": {"shopsmart.com/team": name}},
+    }
+    admin.apply([space, grant(account, name, name)])
+    with contextlib.ExitStack() as stacked:
+        stacked.callback(admin.run, "delete", "actiongrant", name, "--ignore-not-found")
+        stacked.callback(admin.run, "delete", "namespace", name, "--wait=false")
+        seeded = seed(Shop(account=account, endpoint=stack.aws_endpoint, **shop), folder)
+        proxy = None
+        if through_proxy:
+            ca = stack.state_dir / "pki/ca.crt"
+            proxy = stacked.enter_context(
+                FaultProxy(stack.address, api=stack.server or "", api_ca=ca, aws=stack.aws_endpoint)
+            )
+        world = World(stack=stack, name=name, shop=seeded, folder=folder, proxy=proxy)
+        stacked.callback(world.close)
+        yield world
+
+
+def clean_environment() -> None:
+    """Keep the tests' own AWS clients off anything real."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
+    os.environ.update({"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull})
