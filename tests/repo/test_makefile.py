@@ -1,5 +1,6 @@
 """`make` explains itself."""
 
+import os
 import re
 import subprocess
 
@@ -13,7 +14,9 @@ def _targets() -> dict[str, str]:
 
 
 def _run(command: str) -> str:
-    done = subprocess.run(command.split(), cwd=ROOT, capture_output=True, text=True, check=True)
+    # Under `make test` this make would be a child of that one, and tell which directory it enters.
+    env = {name: value for name, value in os.environ.items() if name not in ("MAKELEVEL", "MAKEFLAGS", "MFLAGS")}
+    done = subprocess.run(command.split(), cwd=ROOT, capture_output=True, text=True, check=True, env=env)
     return done.stdout
 
 
