@@ -50,9 +50,9 @@ class Trail:
     now, since, account, region, protected_actors = NOW, NOW, "123456789012", "us-east-1", ()
     global_region = "us-east-1"
 
-    def __init__(self, events: list[dict[str, Any]], present: Any) -> None:
-        """Know the events and the table's present policy."""
-        self.events, self.present = events, present
+    def __init__(self, events: list[dict[str, Any]], present: Any, *, policy: bool = False) -> None:
+        """Know the events and the table's present policy; and whether a policy of the role lost the table."""
+        self.events, self.present, self.policy = events, present, policy
 
     def scaled(self, wait: timedelta) -> timedelta:
         """Nothing is scaled."""
@@ -76,6 +76,15 @@ class Trail:
                 for i, event in enumerate(self.events)
                 if about_table
             ]
+        if operation == "list_attached_role_policies" and self.policy:
+            return [{"name": "MailerAccess", "arn": POLICY}]
+        if operation == "get_policy":
+            # Shared with another role: not restored, but its change explains all the same.
+            return {"Arn": POLICY, "DefaultVersionId": "v2", "AttachmentCount": 2}
+        if operation == "list_policy_versions":
+            return [{"VersionId": "v2"}, {"VersionId": "v1"}]
+        if operation == "get_policy_version":
+            return GAVE if (arguments or {})["VersionId"] == "v1" else GIVES_OTHER
         return []
 
     def http_get(self, url: str, *, timeout: timedelta, parse_json: bool = False) -> HttpAnswer:
@@ -151,7 +160,22 @@ def test_without_a_former_version_the_resource_comes_first() -> None:
     assert explaining(facts(BY_ADMIN, former=False), MISSING) == BY_ADMIN
 
 
+def test_a_policys_change_that_is_not_shown_yet_is_known_to_be_missing() -> None:
+    """Its other version allows it, and no event made the present one the default."""
+    inputs = AccessInputs(role_arn=ROLE, denials=(Denial(action="dynamodb:GetItem", resource=TABLE),))
+    found = read_access(inputs, Trail([], {}, policy=True))
+    assert (found.changes, found.unseen) == ((), (POLICY,))
+
+
 def test_while_the_resources_change_is_unseen_nobody_is_blamed() -> None:
     """Not even who changed the role lately."""
     seen = facts(BY_ADMIN, former=False)
     assert explaining(seen.model_copy(update={"unseen": (TABLE,)}), MISSING) is None
+
+
+def test_while_a_policys_change_is_unseen_nobody_else_is_blamed() -> None:
+    """Two things are missing, no one version has both, and the policy's change is not shown yet."""
+    seen = facts(BY_ADMIN, former=False)
+    assert explaining(seen.model_copy(update={"unseen": (POLICY,)}), MISSING) is None
+    shown = facts(BY_DEPLOYER, BY_ADMIN, former=False)
+    assert explaining(shown, MISSING) == BY_DEPLOYER

@@ -24,6 +24,7 @@ class Recorder:
     """A reader that answers with nothing and remembers what was asked."""
 
     since, account, region, protected_actors = CALLED, "123456789012", "us-east-1", ()
+    global_region = "us-east-1"
 
     def __init__(self, *, now: datetime, scale: int = 1) -> None:
         """Observe at `now`."""

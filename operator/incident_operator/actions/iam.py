@@ -109,7 +109,8 @@ class AccessFacts(Facts):
 
     access: tuple[Access, ...] = ()
     changes: tuple[Change, ...] = ()
-    #: Resources whose present policy is not the result of the newest change that CloudTrail shows: another follows.
+    #: What was changed by an event that CloudTrail does not show (yet): a resource whose present policy is not the
+    #: newest event's result, a policy of the role whose other version allows what is missing.
     unseen: tuple[str, ...] = ()
     former: FormerVersion | None = None
     protected: tuple[str, ...] = ()
@@ -263,14 +264,18 @@ def _number(version: str) -> int:
 def _changes(
     inputs: AccessInputs, reader: Reader, policies: _Policies, suspects: Sequence[Access]
 ) -> tuple[list[Change], list[str]]:
-    """Return the changes whose result is what stands now, and the resources whose last change is not shown yet."""
+    """Return the changes whose result is what stands now, and what was changed by events that are not shown."""
     found: list[Change] = []
     unseen: list[str] = []
     missing = [a.pair for a in suspects if a.missing]
     for policy in policies.attached:
+        if not _took_away(policies, reader, policy, missing):
+            continue
         event = _explains_policy(_events(reader, policy["Arn"]), policy)
-        if event is not None and _took_away(policies, reader, policy, missing):
+        if event is not None:
             found.append(_change(event, policy["Arn"]))
+        else:
+            unseen.append(policy["Arn"])
     for event in _events(reader, inputs.role_name):
         if event["name"] in ("DeleteRolePolicy", "DetachRolePolicy", "PutRolePolicy", "PutRolePermissionsBoundary"):
             found.append(_change(event, inputs.role_arn))
@@ -383,7 +388,10 @@ def explaining(facts: AccessFacts, access: Access) -> Change | None:
         return on_role
     if facts.former is not None:
         return next((c for c in facts.changes if c.subject == facts.former.policy_arn), None)
-    return None if subject in facts.unseen else on_resource or on_role
+    on_policy = next((c for c in facts.changes if ":policy/" in c.subject), None)
+    if subject in facts.unseen or (on_policy is None and any(":policy/" in arn for arn in facts.unseen)):
+        return None
+    return on_resource or on_role
 
 
 # --- iam.role-access --------------------------------------------------------------------------------------------------
