@@ -1,7 +1,7 @@
 """A plain-HTTP proxy before the API server and the simulator: every fault of a test comes from outside the product.
 
-It counts the requests that matter (writes to the API server's objects of ours, changing calls to AWS) and can kill
-the operator at the n-th of them: before it is forwarded, or after the server did it and before the answer is relayed.
+It names the requests that matter (writes to the API server's objects of ours, changing calls to AWS) and can kill the
+operator at one of them: before it is forwarded, or after the server did it and before the answer is relayed.
 It can also be an outage, or make every answer slow. Source: decision 31.
 """
 
@@ -42,7 +42,11 @@ class Moment(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """A request as the proxy understands it. `changes`: it would write one of our objects, or change AWS."""
+    """A request as the proxy understands it. `changes`: it would write one of our objects, or change AWS.
+
+    Shape: `what` is the same for the same turn of the story in any world: `incidentruns/status Remediating`,
+    `SetDefaultPolicyVersion`.
+    """
 
     side: Side
     method: str
@@ -52,13 +56,13 @@ class Seen:
 
 @dataclass(kw_only=True)
 class Strike:
-    """One fault: at the `at`-th changing request (from 1), `act` is called and the connection is dropped."""
+    """One fault: at the `nth` changing request of that name (from 1), `act` is called, the connection dropped."""
 
-    at: int
+    what: str
+    nth: int
     moment: Moment
     act: Callable[[], None]
     struck: threading.Event = field(default_factory=threading.Event)
-    seen: Seen | None = None
 
 
 class FaultProxy:
@@ -101,9 +105,9 @@ class FaultProxy:
         target.chmod(0o600)
         return target
 
-    def strike(self, at: int, moment: Moment, act: Callable[[], None]) -> Strike:
+    def strike(self, what: str, nth: int, moment: Moment, act: Callable[[], None]) -> Strike:
         """Arm one fault, counted from the proxy's start; returns it, to wait for `struck`."""
-        self._strike = Strike(at=at, moment=moment, act=act)
+        self._strike = Strike(what=what, nth=nth, moment=moment, act=act)
         return self._strike
 
     @contextlib.contextmanager
@@ -126,9 +130,9 @@ class FaultProxy:
         for side in Side:
             application = web.Application(client_max_size=64 * 2**20)
             application.router.add_route("*", "/{path:.*}", self._handler(side))
-            runner = web.AppRunner(application, access_log=None)
+            runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.2)
             await runner.setup()
-            site = web.TCPSite(runner, self._host, 0, shutdown_timeout=0.2)
+            site = web.TCPSite(runner, self._host, 0)
             await site.start()
             self._runners.append(runner)
             self._ports[side] = runner.addresses[0][1]
@@ -148,8 +152,8 @@ class FaultProxy:
             if side in self._down:
                 return _drop(request)
             if strike is not None and strike.moment == Moment.BEFORE:
-                return _hit(strike, seen, request)
-            return await self._forward(side, request, body, strike, seen)
+                return _hit(strike, request)
+            return await self._forward(side, request, body, strike)
 
         return handle
 
@@ -158,10 +162,12 @@ class FaultProxy:
             return None
         self.changes.append(seen)
         strike = self._strike
-        return strike if strike is not None and len(self.changes) == strike.at else None
+        if strike is None or strike.what != seen.what or strike.struck.is_set():
+            return None
+        return strike if sum(s.what == seen.what for s in self.changes) == strike.nth else None
 
     async def _forward(
-        self, side: Side, request: web.Request, body: bytes, strike: Strike | None, seen: Seen
+        self, side: Side, request: web.Request, body: bytes, strike: Strike | None
     ) -> web.StreamResponse:
         headers = {k: v for k, v in request.headers.items() if k.lower() not in _HOP_BY_HOP}
         if side == Side.AWS:
@@ -177,7 +183,7 @@ class FaultProxy:
             ) as answer:
                 if strike is not None:
                     await answer.read()
-                    return _hit(strike, seen, request)
+                    return _hit(strike, request)
                 return await self._relay(side, request, answer)
         except aiohttp.ClientConnectionError:
             return _drop(request)
@@ -194,8 +200,7 @@ class FaultProxy:
         return response
 
 
-def _hit(strike: Strike, seen: Seen, request: web.Request) -> web.StreamResponse:
-    strike.seen = seen
+def _hit(strike: Strike, request: web.Request) -> web.StreamResponse:
     strike.act()
     strike.struck.set()
     return _drop(request)
@@ -215,13 +220,17 @@ def _understand(side: Side, request: web.Request, body: bytes) -> Seen:
 
 
 def _api_request(request: web.Request, body: bytes) -> Seen:
-    ours = "/apis/ops.shopsmart.com/" in request.path
+    # Of a namespace: runbooks of the cluster are many operators' to report on.
+    ours = "/apis/ops.shopsmart.com/" in request.path and "/namespaces/" in request.path
     changes = ours and request.method in ("POST", "PUT", "PATCH", "DELETE")
-    what = request.path.rpartition("/namespaces/")[2] or request.path
-    if changes and request.method == "PATCH":
+    if not changes:
+        return Seen(side=Side.API, method=request.method, what=request.path, changes=False)
+    plural, _, rest = request.path.rpartition("/namespaces/")[2].partition("/")[2].partition("/")
+    what = f"{request.method} {plural}"
+    if rest.endswith("/status"):
         status = json.loads(body).get("status") or {}
-        written = next((str(status[key]) for key in ("phase", "state") if key in status), "")
-        what = f"{what} {written or '+'.join(sorted(status))}"
+        written = next((str(status[key]) for key in ("phase", "state") if key in status), "+".join(sorted(status)))
+        what = f"{plural}/status {written}"
     return Seen(side=Side.API, method=request.method, what=what, changes=changes)
 
 

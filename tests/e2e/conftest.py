@@ -1,5 +1,6 @@
 """One stack for all end-to-end tests of a run, in `.dev/test`; never that of `make up`. Source: decision 30."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -28,14 +29,12 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
 
 @pytest.fixture
 def make_world(stack: Stack, tmp_path: Path) -> Iterator[Callable[..., World]]:
-    """Return a maker of worlds."""
+    """Return a maker of worlds, also for several threads."""
     with ExitStack() as stacked:
-        made = 0
+        numbers = itertools.count(1)
 
         def make(**options: Any) -> World:
-            nonlocal made
-            made += 1
-            folder = tmp_path / str(made)
+            folder = tmp_path / str(next(numbers))
             folder.mkdir()
             return stacked.enter_context(a_world(stack, folder, **options))
 

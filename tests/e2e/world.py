@@ -20,7 +20,7 @@ from dev.processes import wait_until
 from dev.shop.examples import examples
 from dev.shop.grant import grant
 from dev.shop.seed import seed
-from dev.shop.shop import Shop
+from dev.shop.shop import DEFAULT_ACCOUNT, Shop
 from dev.shop.traffic import Traffic
 from dev.stack import OPERATOR_NAMESPACE, Stack
 
@@ -88,8 +88,9 @@ class World:
     # --- runs -------------------------------------------------------------------------------------------------
 
     def manifest(self, example: str, **spec: Any) -> dict[str, Any]:
-        """Return an example as this world's: its namespace, and fields of the spec replaced."""
-        found = json.loads(json.dumps(examples()[example].manifest))
+        """Return an example as this world's: its namespace, account and bucket, and fields of the spec replaced."""
+        text = json.dumps(examples()[example].manifest).replace(DEFAULT_ACCOUNT, self.shop.account)
+        found = json.loads(text.replace("arn:aws:s3:::birthday-email-templates/", f"arn:aws:s3:::{self.shop.bucket}/"))
         found["metadata"]["namespace"] = self.name
         found["spec"].update(spec)
         return dict(found)
