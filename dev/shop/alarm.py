@@ -16,10 +16,9 @@ _METRICS = ("Invocations", "Errors", "Throttles")
 def failing_share(shop: Shop, window: timedelta) -> float | None:
     """Return the share of requests in the last window that failed or were refused; None without any."""
     now = Clock().now()
-    dimensions = [
-        {"Name": "FunctionName", "Value": shop.function},
-        {"Name": "Resource", "Value": f"{shop.function}:{shop.alias}"},
-    ]
+    dimensions = [{"Name": "FunctionName", "Value": shop.function}]
+    if shop.alias != "$LATEST":
+        dimensions.append({"Name": "Resource", "Value": f"{shop.function}:{shop.alias}"})
     queries = [
         {
             "Id": name.lower(),
