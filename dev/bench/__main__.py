@@ -1,50 +1,61 @@
 """The bench's command line."""
 
 import json
+import os
 import platform
-import sys
 import time
 from pathlib import Path
 
 import click
 
-from . import diagnosis, engine
-from .figures import table
-from .place import STATE, the_stack
+from dev.shop.shop import ShopError
+from dev.stack import FAILURES
 
-SECTIONS = ("diagnosis", "engine", "start")
+from . import diagnosis, engine
+from .figures import Figure, table
+from .place import STATE, Place
+
+SECTIONS = ("engine", "start", "diagnosis")
 
 
 @click.command()
-@click.option("--only", type=click.Choice(SECTIONS), multiple=True, help="Only these sections.")
+@click.option("--only", type=click.Choice(SECTIONS), multiple=True, help="Only this section; may be repeated.")
 @click.option("--rounds", default=5, show_default=True, help="Of the diagnosis; the others take three at most.")
 @click.option("--runs", default=1000, show_default=True, help="Of the engine's section.")
 @click.option("--settled", default=10_000, show_default=True, help="Stored before a start.")
 @click.option("--live", default=100, show_default=True, help="Live at a start.")
-@click.option("--output", type=click.Path(path_type=Path), default=STATE / "bench.json", show_default=".dev/bench")
-def main(only: tuple[str, ...], rounds: int, runs: int, settled: int, live: int, output: Path) -> None:
-    """Measure everything in one run; print a table, write JSON."""
-    wanted = only or SECTIONS
+@click.option("--latency", multiple=True, default=diagnosis.LATENCIES, show_default=True, help="Of the simulated AWS.")
+@click.option("--state-dir", type=click.Path(path_type=Path), default=STATE, show_default=".dev/bench")
+def main(
+    only: tuple[str, ...], rounds: int, runs: int, settled: int, live: int, latency: tuple[str, ...], state_dir: Path
+) -> None:
+    """Measure everything in one run: print a table, write bench.json into the state directory."""
     began = time.monotonic()
-
-    def say(text: str) -> None:
-        click.echo(f"{time.monotonic() - began:6.1f} s  {text}", err=True)
-
-    figures = []
+    place = Place(
+        state=state_dir.resolve(),
+        say=lambda text: click.echo(f"{time.monotonic() - began:6.1f} s  {text}", err=True),
+    )
+    load = os.getloadavg()[0]
+    few = min(rounds, 3)
+    sections = {
+        "engine": lambda: engine.throughput(place, few, runs),
+        "start": lambda: engine.start(place, few, settled, live),
+        "diagnosis": lambda: diagnosis.measure(place, rounds, latency),
+    }
+    figures: list[Figure] = []
     try:
-        if "engine" in wanted:
-            figures += engine.throughput(min(rounds, 3), runs, say)
-        if "start" in wanted:
-            figures += engine.start(min(rounds, 3), settled, live, say)
-        if "diagnosis" in wanted:
-            figures += diagnosis.measure(rounds, say)
+        for name in SECTIONS:
+            if name in (only or SECTIONS):
+                figures += sections[name]()
+    except (ShopError, diagnosis.BaselineError, *FAILURES) as error:
+        raise click.ClickException(str(error)) from error
     finally:
-        the_stack(shop=False).down()
+        place.down()
     click.echo(table(figures))
-    machine = {"python": platform.python_version(), "machine": platform.machine(), "system": sys.platform}
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps({"machine": machine, "figures": [f.json() for f in figures]}, indent=2) + "\n")
-    click.echo(f"\nwritten to {output}")
+    machine = {"processors": os.cpu_count(), "loadBefore": load, "python": platform.python_version()}
+    written = state_dir / "bench.json"
+    written.write_text(json.dumps({"machine": machine, "figures": [f.json() for f in figures]}, indent=2) + "\n")
+    click.echo(f"\n{os.cpu_count()} processors, load {load:.1f} before; written to {os.path.relpath(written)}")
 
 
 if __name__ == "__main__":

@@ -8,41 +8,48 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One figure. Shape: `samples` has one value a round; `met` is None where there is no target."""
+    """One figure. Shape: `samples` has one value a round, in order; `limit` is the most its median should be."""
 
     name: str
     unit: str
     samples: Sequence[float]
-    target: str = ""
-    met: bool | None = None
+    limit: float | None = None
 
     @property
     def median(self) -> float:
         """The middle sample."""
         return statistics.median(self.samples)
 
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is met; None where there is none."""
+        return None if self.limit is None else self.median <= self.limit
+
     def json(self) -> dict[str, Any]:
         """Return the figure as JSON."""
-        shown = {"name": self.name, "unit": self.unit, "median": round(self.median, 4)}
-        spread = {"min": round(min(self.samples), 4), "max": round(max(self.samples), 4), "rounds": len(self.samples)}
-        return {**shown, **spread, **({"target": self.target, "met": self.met} if self.target else {})}
+        rounded = [round(value, 4) for value in self.samples]
+        shown = {"name": self.name, "unit": self.unit, "samples": rounded}
+        spread = {"min": min(rounded), "median": round(self.median, 4), "max": max(rounded)}
+        return {**shown, **spread, **({} if self.limit is None else {"atMost": self.limit, "met": self.met})}
 
 
-def ratio(name: str, ours: Sequence[float], theirs: Sequence[float], *, at_most: float | None = None) -> Figure:
+def ratio(name: str, ours: Sequence[float], theirs: Sequence[float], *, limit: float | None = None) -> Figure:
     """Return ours/theirs round by round, so that a slow moment of the machine counts on both sides."""
-    samples = [a / b for a, b in zip(ours, theirs, strict=True)]
-    if at_most is None:
-        return Figure(name=name, unit="×", samples=samples)
-    met = statistics.median(samples) <= at_most
-    return Figure(name=name, unit="×", samples=samples, target=f"≤ {at_most:g}", met=met)
+    return Figure(name=name, unit="×", samples=[a / b for a, b in zip(ours, theirs, strict=True)], limit=limit)
 
 
 def table(figures: Sequence[Figure]) -> str:
     """Return the figures as text, one a line."""
-    width = max(len(figure.name) for figure in figures)
-    lines = [f"{'':{width}}  {'median':>10}  {'min':>10}  {'max':>10}"]
+    width = max((len(figure.name) for figure in figures), default=0)
+    lines = [f"{'':{width}}  {'min':>9}  {'median':>9}  {'max':>9}"]
     for figure in figures:
-        verdict = "" if figure.met is None else f"  target {figure.target}: {'met' if figure.met else 'MISSED'}"
-        values = "  ".join(f"{value:10.4g}" for value in (figure.median, min(figure.samples), max(figure.samples)))
-        lines.append(f"{figure.name:{width}}  {values}  {figure.unit}{verdict}")
+        values = (min(figure.samples), figure.median, max(figure.samples))
+        shown = "  ".join(f"{_short(value):>9}" for value in values)
+        verdict = "" if figure.limit is None else f"   target ≤ {figure.limit:g}: {'met' if figure.met else 'MISSED'}"
+        lines.append(f"{figure.name:{width}}  {shown}  {figure.unit}{verdict}")
     return "\n".join(lines)
+
+
+def _short(value: float) -> str:
+    """Return three figures or all before the point."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

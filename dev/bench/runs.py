@@ -1,20 +1,30 @@
-"""Create runs and wait for them, as another process than the operator: `python -m dev.bench.runs NAMESPACE COUNT`.
+"""Create runs, as another process than the operator: `python -m dev.bench.runs NAMESPACE COUNT`.
 
-With `--settled` they are stored as runs that ended long ago. Prints the seconds from the first creation to the end.
+They are new, or have the status they would have: `--as started` that of a run just accepted, by the operator's own
+decision; `--as settled` that of a run that ended (`--like`). Prints the seconds from the first creation to the end.
 """
 
 import asyncio
 import time
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import click
 
 from incident_operator.adapters.clock import Clock
 from incident_operator.adapters.kube import Kube
-from incident_operator.api.meta import API_VERSION, format_instant
+from incident_operator.api.meta import API_VERSION
+from incident_operator.api.run import IncidentRun
+from incident_operator.api.runbook import RunbookSpec
+from incident_operator.core.run import RunView, decide_run
+from incident_operator.core.runbook import dependencies
 
 AT_ONCE = 16
 RUNBOOK = "bench-web"
+
+#: Makes the status of a stored run; None leaves it new.
+StatusOf = Callable[[dict[str, Any]], dict[str, Any] | None]
 
 
 def manifest(namespace: str, name: str) -> dict[str, Any]:
@@ -26,43 +36,60 @@ def manifest(namespace: str, name: str) -> dict[str, Any]:
         "spec": {
             "incident": {"title": "Load"},
             "runbookRef": {"kind": "ClusterRunbook", "name": RUNBOOK},
-            "automation": {"askUpTo": "None"},
+            "automation": {"applyUpTo": "None", "askUpTo": "None"},
         },
     }
 
 
-async def create(kube: Kube, namespace: str, prefix: str, count: int, *, settled: bool) -> None:
-    """Create runs, so many at once; settled ones get the status of their end."""
-    free, clock = asyncio.Semaphore(AT_ONCE), Clock()
+def accepted(stored: dict[str, Any], runbook: RunbookSpec, revision: str, now: datetime) -> dict[str, Any]:
+    """Return the status a run has from its first write on."""
+    run = IncidentRun.model_validate(stored)
+    view = RunView(run=run, runbook=runbook, revision=revision, dependencies=dependencies(runbook), observe_only=True)
+    return decide_run(view, now).status.wire()
+
+
+async def create(kube: Kube, namespace: str, prefix: str, count: int, status_of: StatusOf) -> None:
+    """Create runs, so many at once."""
+    free = asyncio.Semaphore(AT_ONCE)
 
     async def one(number: int) -> None:
         async with free:
             stored = await kube.create(manifest(namespace, f"{prefix}-{number:05d}"))
-            if settled:
-                now = format_instant(clock.now())
-                ended = {"phase": "NothingFound", "settled": True, "startedAt": now, "finishedAt": now}
-                await kube.write_status(stored, ended)
+            if (status := status_of(stored)) is not None:
+                await kube.write_status(stored, status)
 
     async with asyncio.TaskGroup() as group:
         for number in range(count):
             group.create_task(one(number))
 
 
-async def unsettled(kube: Kube, namespace: str) -> int:
-    """Return how many runs have not ended."""
-    path = f"{kube.path('IncidentRun', namespace)}"
-    page = await kube.request("GET", path, query={"fieldSelector": "status.settled!=true", "limit": 1})
-    return len(page["items"]) + int(page["metadata"].get("remainingItemCount") or 0)
+async def unsettled(kube: Kube, namespace: str) -> bool:
+    """Tell whether any run has not ended."""
+    query = {"fieldSelector": "status.settled!=true", "limit": 1}
+    page = await kube.request("GET", kube.path("IncidentRun", namespace), query=query)
+    return bool(page["items"])
 
 
-async def _main(namespace: str, count: int, prefix: str, settled: bool, wait: bool) -> None:
+async def _status_of(kube: Kube, namespace: str, as_: str, like: str) -> StatusOf:
+    if as_ == "new":
+        return lambda _: None
+    template = (await kube.get("IncidentRun", namespace, like))["status"]
+    if as_ == "settled":
+        return lambda _: template
+    runbook = RunbookSpec.model_validate((await kube.get("ClusterRunbook", "", RUNBOOK))["spec"])
+    clock, revision = Clock(), template["runbook"]["revision"]
+    return lambda stored: accepted(stored, runbook, revision, clock.now().astimezone(UTC))
+
+
+async def _main(namespace: str, count: int, prefix: str, as_: str, like: str, wait: bool) -> float:
     kube = await Kube.connect(Clock())
     try:
+        status_of = await _status_of(kube, namespace, as_, like)
         began = time.monotonic()
-        await create(kube, namespace, prefix, count, settled=settled)
+        await create(kube, namespace, prefix, count, status_of)
         while wait and await unsettled(kube, namespace):
             await asyncio.sleep(0.1)
-        click.echo(f"{time.monotonic() - began:.3f}")
+        return time.monotonic() - began
     finally:
         await kube.close()
 
@@ -71,11 +98,12 @@ async def _main(namespace: str, count: int, prefix: str, settled: bool, wait: bo
 @click.argument("namespace")
 @click.argument("count", type=int)
 @click.option("--prefix", default="run", help="Of their names.")
-@click.option("--settled", is_flag=True)
+@click.option("--as", "as_", type=click.Choice(("new", "started", "settled")), default="new")
+@click.option("--like", default="", help="A settled run: whose status, or whose revision, they get.")
 @click.option("--wait", is_flag=True, help="Until all have ended.")
-def main(namespace: str, count: int, prefix: str, settled: bool, wait: bool) -> None:
+def main(namespace: str, count: int, prefix: str, as_: str, like: str, wait: bool) -> None:
     """Create runs."""
-    asyncio.run(_main(namespace, count, prefix, settled, wait))
+    click.echo(f"{asyncio.run(_main(namespace, count, prefix, as_, like, wait)):.3f}")
 
 
 if __name__ == "__main__":
