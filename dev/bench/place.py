@@ -89,7 +89,12 @@ class Operator:
                 *("--time-scale", f"{TIME_SCALE:g}", "--log-level", "WARNING", *options),
             ],
             state_dir=stack.state_dir,
-            env=stack.operator_env(),
+            # Compiled once and for all, as an image is, whatever the caller's environment says.
+            env={
+                **stack.operator_env(),
+                "PYTHONDONTWRITEBYTECODE": "",
+                "PYTHONPYCACHEPREFIX": str(stack.state_dir / "pycache"),
+            },
         )
 
     @property
