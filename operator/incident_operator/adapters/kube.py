@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 
 import aiohttp
 from kubernetes.aio import client, config
+from pydantic_core import from_json
 
 from ..api import KINDS
 from ..api.meta import API_VERSION, GROUP, VERSION, format_instant
@@ -142,7 +143,7 @@ class Kube:
         except (TimeoutError, aiohttp.ClientError, OSError, ssl.SSLError) as error:
             raise Unreachable(f"the API server does not answer: {type(error).__name__}") from error
         if answer.status < 400:
-            return json.loads(text) if text else {}
+            return from_json(text) if text else {}
         raise _error(answer.status, text)
 
     def path(self, kind: str, namespace: str, name: str = "", subresource: str = "") -> str:

@@ -55,7 +55,7 @@ class Store:
         return True
 
     def _keep(self, kind: str, key: Key, raw: Raw) -> None:
-        self._objects.setdefault(kind, {})[key] = raw
+        self._objects.setdefault(kind, {})[key] = _without_managed_fields(raw)
         if kind == "RemediationPlan":
             self._plans.setdefault(_run_of(raw), set()).add(key)
 
@@ -94,6 +94,13 @@ class Store:
     def count(self, kinds: Iterable[str]) -> int:
         """Return how many objects of these kinds are held."""
         return sum(len(self._objects.get(kind, {})) for kind in kinds)
+
+
+def _without_managed_fields(raw: Raw) -> Raw:
+    """Return an object without what nobody here reads: half of its size."""
+    if "managedFields" not in raw["metadata"]:
+        return raw
+    return {**raw, "metadata": {k: v for k, v in raw["metadata"].items() if k != "managedFields"}}
 
 
 def _version(raw: Raw) -> int:

@@ -160,7 +160,8 @@ class RunController:
         for effect in effects:
             match effect:
                 case Tell(reason, message, warning):
-                    self._context.kube.post_event(run.wire(), reason, message, "Warning" if warning else "Normal")
+                    about = {"kind": KIND, "metadata": run.metadata.wire()}
+                    self._context.kube.post_event(about, reason, message, "Warning" if warning else "Normal")
                 case StartRound(kind) if isinstance(resolved, Resolved):
                     session.round = Round(kind=kind, started_at=self._context.clock.now())
                     session.scope = Scope(

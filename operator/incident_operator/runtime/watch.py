@@ -25,6 +25,40 @@ REFERRED = frozenset({"Runbook", "ClusterRunbook", "ActionGrant"})
 SWEEP_SECONDS = 300.0
 
 
+class _NothingStored(kopf.DiffBaseStorage):
+    """No last-handled state: nothing here asks kopf for differences, and it would copy every object to find them."""
+
+    def build(self, *, body: Any, extra_fields: Any = None) -> Any:
+        """Return that nothing of an object counts."""
+        return {}
+
+    def fetch(self, *, body: Any) -> None:
+        """Return that nothing is known of before."""
+
+    def store(self, *, body: Any, patch: Any, essence: Any) -> None:
+        """Store nothing."""
+
+
+class _NoProgress(kopf.ProgressStorage):
+    """No progress of handlers: ours keep none, and kopf would copy every object to leave it out."""
+
+    def fetch(self, *, key: Any, body: Any) -> None:
+        """Return that no handler has begun."""
+
+    def store(self, *, key: Any, record: Any, body: Any, patch: Any) -> None:
+        """Store nothing."""
+
+    def purge(self, *, key: Any, body: Any, patch: Any) -> None:
+        """Purge nothing."""
+
+    def touch(self, *, body: Any, patch: Any, value: Any) -> None:
+        """Touch nothing."""
+
+    def clear(self, *, essence: Any) -> Any:
+        """Return what is there."""
+        return essence
+
+
 class Watch:
     """Keeps the store current and asks for reconciles."""
 
@@ -99,6 +133,8 @@ class Watch:
         settings.networking.connect_timeout = 5
         settings.networking.error_backoffs = (1, 1, 2, 3, 5, 8, 13, 21)
         settings.scanning.disabled = True
+        settings.persistence.diffbase_storage = _NothingStored()
+        settings.persistence.progress_storage = _NoProgress()
 
         @kopf.on.login(registry=registry)
         def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
