@@ -1,11 +1,12 @@
 """The newest known object of each kind: fed by the watch and by the answers to our own writes."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 #: Namespace ("" for cluster-scoped) and name.
 Key = tuple[str, str]
 Raw = dict[str, Any]
+T = TypeVar("T")
 
 
 def key_of(raw: Raw) -> Key:
@@ -19,6 +20,7 @@ class Store:
     def __init__(self) -> None:
         self._objects: dict[str, dict[Key, Raw]] = {}
         self._plans: dict[Key, set[Key]] = {}
+        self._read: dict[tuple[str, Key], tuple[Raw, Any]] = {}
 
     def get(self, kind: str, key: Key) -> Raw | None:
         """Return the newest known object, None where there is none."""
@@ -27,6 +29,20 @@ class Store:
     def all(self, kind: str) -> list[Raw]:
         """Return all known objects of a kind, in no order."""
         return list(self._objects.get(kind, {}).values())
+
+    def read_all(self, kind: str, parse: Callable[[Raw], T]) -> list[T]:
+        """Return all known objects of a kind as `parse` reads them, each version of one once, in no order.
+
+        Errors: those of `parse`. Shape: always the same `parse` for a kind, with results that nobody changes.
+        """
+        return [self._parsed(kind, key, raw, parse) for key, raw in self._objects.get(kind, {}).items()]
+
+    def _parsed(self, kind: str, key: Key, raw: Raw, parse: Callable[[Raw], T]) -> T:
+        known = self._read.get((kind, key))
+        if known is None or known[0] is not raw:
+            known = self._read[kind, key] = (raw, parse(raw))
+        found: T = known[1]
+        return found
 
     def names(self, kind: str, namespace: str) -> list[str]:
         """Return the names known in a namespace, sorted."""
@@ -66,6 +82,7 @@ class Store:
     def remove(self, kind: str, key: Key) -> None:
         """Forget an object; with a run, its settled plans."""
         raw = self._objects.get(kind, {}).pop(key, None)
+        self._read.pop((kind, key), None)
         if raw is None:
             return
         if kind == "RemediationPlan":

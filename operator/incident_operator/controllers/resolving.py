@@ -63,5 +63,5 @@ async def resolve(context: Context, run: IncidentRun) -> Resolved | Refusal:
 async def grants_of(context: Context, namespace: str) -> tuple[ActionGrant, ...]:
     """Return the grants that select a namespace, by name."""
     labels = await context.kube.namespace_labels(namespace)
-    grants = (ActionGrant.model_validate(raw) for raw in context.store.all("ActionGrant"))
+    grants = context.store.read_all("ActionGrant", ActionGrant.model_validate)
     return tuple(sorted((g for g in grants if g.selects(labels)), key=lambda g: g.metadata.name))

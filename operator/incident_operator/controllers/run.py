@@ -45,6 +45,15 @@ class Session:
     failure: Exception | None = None
     #: Settled plans are in no watch: a run that had plans before this process asks for them once.
     plans_known: bool = False
+    _read: IncidentRun | None = None
+
+    def read(self, raw: dict[str, Any]) -> IncidentRun:
+        """Return a stored run as a model, made once for each version of it."""
+        known, metadata = self._read, raw["metadata"]
+        version = (metadata["uid"], metadata["resourceVersion"])
+        if known is None or (known.metadata.uid, known.metadata.resource_version) != version:
+            known = self._read = IncidentRun.model_validate(raw)
+        return known
 
 
 class RunController:
@@ -71,7 +80,7 @@ class RunController:
             session.round = None
             raise failure
         while True:
-            run = IncidentRun.model_validate(raw)
+            run = session.read(raw)
             resolved = await resolve(self._context, run)
             plans = self._plans(run)
             active = run.status.active_plan
