@@ -30,19 +30,24 @@ class Store:
         """Return all known objects of a kind, in no order."""
         return list(self._objects.get(kind, {}).values())
 
-    def read_all(self, kind: str, parse: Callable[[Raw], T]) -> list[T]:
-        """Return all known objects of a kind as `parse` reads them, each version of one once, in no order.
+    def read(self, kind: str, key: Key, parse: Callable[[Raw], T]) -> T | None:
+        """Return what `parse` makes of an object, once for each version of it; None where there is no object.
 
         Errors: those of `parse`. Shape: always the same `parse` for a kind, with results that nobody changes.
         """
-        return [self._parsed(kind, key, raw, parse) for key, raw in self._objects.get(kind, {}).items()]
-
-    def _parsed(self, kind: str, key: Key, raw: Raw, parse: Callable[[Raw], T]) -> T:
+        raw = self.get(kind, key)
+        if raw is None:
+            return None
         known = self._read.get((kind, key))
         if known is None or known[0] is not raw:
             known = self._read[kind, key] = (raw, parse(raw))
         found: T = known[1]
         return found
+
+    def read_all(self, kind: str, parse: Callable[[Raw], T]) -> list[T]:
+        """Return what `parse` makes of all known objects of a kind, in no order; otherwise as `read`."""
+        found = (self.read(kind, key, parse) for key in self._objects.get(kind, {}))
+        return [one for one in found if one is not None]
 
     def names(self, kind: str, namespace: str) -> list[str]:
         """Return the names known in a namespace, sorted."""

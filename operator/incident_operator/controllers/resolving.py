@@ -35,13 +35,13 @@ async def resolve(context: Context, run: IncidentRun) -> Resolved | Refusal:
         revision = pin.revision
     else:
         ref = run.spec.runbook_ref
-        raw = context.store.get(ref.kind, (namespace if ref.kind == "Runbook" else "", ref.name))
-        if raw is None:
+        key = (namespace if ref.kind == "Runbook" else "", ref.name)
+        live = context.store.read(ref.kind, key, _spec_and_revision)
+        if live is None:
             near = context.store.names(ref.kind, namespace if ref.kind == "Runbook" else "")
             known = f"; known: {', '.join(near[:5])}" if near else "; none is installed"
             return Refusal(reason="RunbookNotFound", message=f"there is no {ref.kind} {ref.name!r}{known}")
-        spec = raw["spec"]
-        revision = revision_name(ref.kind, ref.name, spec)
+        spec, revision = live
     runbook, problems, graph = context.runbooks.read(revision, spec)
     if problems:
         first = problems[0]
@@ -58,6 +58,11 @@ async def resolve(context: Context, run: IncidentRun) -> Resolved | Refusal:
     if run.status.started_at is None:
         await context.revisions.ensure(namespace, revision, spec)
     return Resolved(runbook=runbook, revision=revision, parameters=parameters, dependencies=graph, grants=grants)
+
+
+def _spec_and_revision(runbook: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    spec = runbook["spec"]
+    return spec, revision_name(runbook["kind"], runbook["metadata"]["name"], spec)
 
 
 async def grants_of(context: Context, namespace: str) -> tuple[ActionGrant, ...]:
