@@ -4,6 +4,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import threading
 import time
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -30,13 +31,25 @@ def _serve(arguments: Sequence[str], env: Mapping[str, str], log: str) -> None:
     main([*arguments], prog_name="incident-operator")
 
 
+#: Before an operator that ended is started again. Seconds.
+RESTART_AFTER = 0.2
+
+
 class OperatorProcess:
-    """One operator. Shape: `arguments` are those of `incident-operator run`; the environment names its servers."""
+    """One operator. Shape: `arguments` are those of `incident-operator run`; the environment names its servers.
+
+    Like a Deployment's, it is started again whenever it ends, until `stop`: an operator ends itself when it loses its
+    Lease, which a busy machine can bring about at any time.
+    """
 
     def __init__(self, arguments: Sequence[str], env: Mapping[str, str], log: Path, http: str) -> None:
         self._arguments = ("run", *arguments, "--http-address", http)
         self._env, self.log, self.http = dict(env), log, http
         self._process: ForkServerProcess | None = None
+        self._stopping = threading.Event()
+        self._keeping: threading.Thread | None = None
+        #: How often it was started.
+        self.starts = 0
 
     @property
     def pid(self) -> int:
@@ -45,28 +58,30 @@ class OperatorProcess:
             raise RuntimeError("the operator was not started")
         return self._process.pid
 
-    @property
-    def alive(self) -> bool:
-        """Whether the process runs."""
-        return self._process is not None and self._process.is_alive()
-
-    @property
-    def exit_code(self) -> int | None:
-        """The exit code; minus the signal that ended it; None while it runs."""
-        return None if self._process is None else self._process.exitcode
-
     def start(self) -> "OperatorProcess":
         """Start it, again after its end; does not wait until it leads."""
+        self._stopping.clear()
+        self._start_once()
+        self._keeping = threading.Thread(target=self._keep, name="keep-operator", daemon=True)
+        self._keeping.start()
+        return self
+
+    def _start_once(self) -> None:
         self._process = _context.Process(target=_serve, args=(self._arguments, self._env, str(self.log)), daemon=True)
         self._process.start()
-        return self
+        self.starts += 1
+
+    def _keep(self) -> None:
+        while self._process is not None:
+            self._process.join()
+            if self._stopping.wait(RESTART_AFTER):
+                return
+            self._start_once()
 
     def wait_leading(self, seconds: float = 20.0) -> "OperatorProcess":
         """Wait until it leads and knows everything. Errors: StartError with its last log lines."""
-        if not wait_until(lambda: self.metric("incident_operator_leader") == 1.0 or not self.alive, seconds=seconds):
+        if not wait_until(lambda: self.metric("incident_operator_leader") == 1.0, seconds=seconds):
             raise StartError(f"the operator does not lead after {seconds:g} s:\n{tail(self.log)}")
-        if not self.alive:
-            raise StartError(f"the operator ended with {self.exit_code}:\n{tail(self.log)}")
         return self
 
     def metric(self, name: str) -> float | None:
@@ -84,20 +99,15 @@ class OperatorProcess:
 
     def stop(self, seconds: float = 15.0) -> None:
         """Ask it to end and wait; kill it when it takes too long."""
-        if self._process is None:
+        self._stopping.set()
+        if self._process is None or self._keeping is None:
             return
         if self._process.is_alive():
             self._process.terminate()
-            self._process.join(seconds)
+        self._keeping.join(seconds)
         if self._process.is_alive():
             self.kill()
-        self._process.join(5)
-
-    def wait_ended(self, seconds: float = 10.0) -> int | None:
-        """Wait until the process has ended; return its exit code."""
-        if self._process is not None:
-            self._process.join(seconds)
-        return self.exit_code
+        self._keeping.join(5)
 
     def __enter__(self) -> "OperatorProcess":
         return self.start()

@@ -86,7 +86,7 @@ class Cure:
 
 
 def _cure(world: World, playbook: Playbook, point: Point | None = None) -> Cure:
-    """Break, apply, be killed where it is said, start anew, and wait for the end."""
+    """Break, apply, be killed where it is said, be started anew, and wait for the end."""
     fault = FAULTS[playbook.fault]
     assert world.proxy is not None
     operator = world.operator()
@@ -98,9 +98,6 @@ def _cure(world: World, playbook: Playbook, point: Point | None = None) -> Cure:
         manifest["spec"]["incident"]["severity"] = "P2"  # P0 and P1 watch recovery for longer: nothing else differs
         world.apply(manifest)
         operator.start()
-        if strike is not None and strike.struck.wait(60):
-            operator.wait_ended()
-            operator.start()
         status = world.finished(manifest["metadata"]["name"], 120)
         healed = customers.wait_for(lambda answer: answer.ok, seconds=15)
     operator.stop()
