@@ -49,32 +49,6 @@ _SECRET_ACCESS_KEY = re.compile(
     r"(?<![\w/+:.=-])(?=[A-Za-z0-9/+]{40}(?![\w/+:=-]))(?=[a-z0-9/+]*[A-Z])(?=[A-Z0-9/+]*[a-z])(?=[A-Za-z/+]*[0-9])"
     r"[A-Za-z0-9/+]{40}"
 )
-_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
-#: The rest of the line: SigV4 has its credential and signature after commas.
-_AUTHORIZATION = re.compile(r"(authorization\\*[\"']?\s*[:=]\s*\\*[\"']?)[^\"'\\\r\n]+", re.IGNORECASE)
-_BEARER = re.compile(r"\b(bearer\s+)[\w.~+/=-]{12,}", re.IGNORECASE)
-#: "Basic" is a word too: what follows must look like Base64 and like nothing people write.
-_BASIC = re.compile(r"\b([Bb]asic\s+)(?=[A-Za-z0-9+/]*(?:[a-z][A-Z]|[0-9=]))[A-Za-z0-9+/]{8,}={0,2}")
-_IN_URL = re.compile(r"(?P<before>[a-z][a-z0-9+.-]{0,20}://[^\s/:@\"']*:)[^\s/\"']+@", re.IGNORECASE)
-#: `name=value` anywhere; `name: value` not inside an ARN, whose `:secret:` comes before a name.
-_NAMED = re.compile(
-    rf"(?P<key>(?<![\w.-])[\w.-]{{0,64}}?{_NAMES}\\*[\"']?\s*=\s*"
-    rf"|(?<![\w:.-])[\w.-]{{0,64}}?{_NAMES}\\*[\"']?\s*:\s*){_VALUE}",
-    re.IGNORECASE,
-)
-_TOKENS = re.compile(
-    r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b"  # AWS access key ids
-    r"|\b(?:IQoJ|FwoG|FQoG|AQoD)[A-Za-z0-9+/=_%-]{60,}"  # AWS session tokens
-    r"|\beyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?"  # JSON web tokens
-    r"|\b(?:xox[a-z]-|gh[pousr]_|github_pat_|glpat-)[\w-]{10,}"  # Slack, GitHub, GitLab
-    r"|(?<=hooks\.slack\.com/services/)[\w/]+"  # a Slack webhook is its own credential
-)
-#: AWS secret access keys have no mark of their own: 40 Base64 characters, standing alone, too mixed to be a word,
-#: a path or a digest in hex.
-_SECRET_ACCESS_KEY = re.compile(
-    r"(?<![\w/+:.=-])(?=[A-Za-z0-9/+]{0,39}[A-Z])(?=[A-Za-z0-9/+]{0,39}[a-z])(?=[A-Za-z0-9/+]{0,39}[0-9])"
-    r"[A-Za-z0-9/+]{40}(?![\w/+:=-])"
-)
 _KEY = re.compile(rf"{_NAMES}$", re.IGNORECASE)
 
 
