@@ -17,6 +17,9 @@ _FENCE = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 #: Blocks that a test runs as a script: document and first command → the test.
 BLOCKS: Mapping[tuple[str, str], str] = {
     ("README.md", "make up"): "tests/repo/test_quickstart.py::test_the_readme_works_as_it_is_printed",
+    ("examples/README.md", "source .dev/env"): (
+        "tests/repo/test_quickstart.py::test_the_examples_page_works_as_it_is_printed"
+    ),
 }
 
 #: Other commands: command → the test that has it in its text.

@@ -92,3 +92,10 @@ def test_the_readme_works_as_it_is_printed(checkout: Path) -> None:
     assert re.search(r"^Resolved/Runbook after ", out, re.MULTILINE)
     assert "condition met" in out
     assert len(re.findall(r"^inc-2023-1247\s+P1\s.*\bResolved\b", out, re.MULTILINE)) == 2
+
+
+def test_the_examples_page_works_as_it_is_printed(checkout: Path) -> None:
+    """Its block, line by line, with the stack up."""
+    (block,) = [b for b in blocks() if b.document == "examples/README.md" and b.commands[0] == "source .dev/env"]
+    out = sh(checkout, "\n".join(["make up", *block.commands]), seconds=600)
+    assert re.search(r"^Resolved/Runbook after ", out, re.MULTILINE)
