@@ -1,6 +1,7 @@
 """Where the bench runs: its own stack, namespaces, and operators that are started as a Deployment would start them."""
 
 import sys
+import time
 import urllib.request
 import uuid
 from collections.abc import Callable, Mapping
@@ -16,6 +17,8 @@ from dev.stack import OPERATOR_NAMESPACE, Stack
 STATE = ROOT / ".dev/bench"
 TIME_SCALE = 20.0
 Say = Callable[[str], None]
+#: CPU seconds of an idle second.
+_IDLE = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +145,20 @@ class Operator:
     def leading(self) -> "Operator":
         """Wait until it leads and knows everything."""
         self.until(lambda m: m.get("leader") == 1.0, "the operator leads", seconds=30)
+        return self
+
+    def idle(self) -> "Operator":
+        """Wait until it has nothing to do: a second with less than 5 % of a processor. Errors: StartError."""
+
+        def rests() -> bool:
+            before, _ = self.usage
+            time.sleep(1)
+            return self.usage[0] - before < _IDLE
+
+        if not wait_until(rests, seconds=60):
+            raise StartError(
+                f"the operator is still busy after a minute. Its last log lines:\n{tail(self._daemon.log)}"
+            )
         return self
 
     @property
