@@ -1,4 +1,7 @@
-"""The newest known object of each kind: fed by the watch and by the answers to our own writes."""
+"""The newest known object of each kind: fed by the watch and by the answers to our own writes.
+
+A *word* is an intervention that nobody answered yet.
+"""
 
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
@@ -15,11 +18,12 @@ def key_of(raw: Raw) -> Key:
 
 
 class Store:
-    """Raw objects by kind and key, with plans by run. One loop's property: not for threads."""
+    """Raw objects by kind and key, with plans by run and words by target. One loop's property: not for threads."""
 
     def __init__(self) -> None:
         self._objects: dict[str, dict[Key, Raw]] = {}
         self._plans: dict[Key, set[Key]] = {}
+        self._words: dict[tuple[str, Key], set[Key]] = {}
         self._read: dict[tuple[str, Key], tuple[Raw, Any]] = {}
 
     def get(self, kind: str, key: Key) -> Raw | None:
@@ -66,7 +70,7 @@ class Store:
             and known["metadata"]["uid"] == raw["metadata"]["uid"]
         ):
             return False
-        if kind in ("IncidentRun", "RemediationPlan") and (raw.get("status") or {}).get("settled"):
+        if (raw.get("status") or {}).get("settled"):
             if kind == "RemediationPlan" and self._run_is_live(raw):
                 self._keep(kind, key, raw)
                 return True
@@ -79,6 +83,8 @@ class Store:
         self._objects.setdefault(kind, {})[key] = _without_managed_fields(raw)
         if kind == "RemediationPlan":
             self._plans.setdefault(_run_of(raw), set()).add(key)
+        if kind == "Intervention":
+            self._words.setdefault(target_of(raw), set()).add(key)
 
     def _run_is_live(self, plan: Raw) -> bool:
         """Tell whether a plan's run is still at work: it reads its settled plans' outcomes."""
@@ -91,10 +97,9 @@ class Store:
         if raw is None:
             return
         if kind == "RemediationPlan":
-            plans = self._plans.get(_run_of(raw), set())
-            plans.discard(key)
-            if not plans:
-                self._plans.pop(_run_of(raw), None)
+            _discard(self._plans, _run_of(raw), key)
+        if kind == "Intervention":
+            _discard(self._words, target_of(raw), key)
         if kind == "IncidentRun":
             for plan in list(self._plans.get(key, ())):
                 stored = self.get("RemediationPlan", plan)
@@ -113,6 +118,12 @@ class Store:
         plans = self._objects.get("RemediationPlan", {})
         return [plans[key] for key in sorted(self._plans.get((namespace, run), ())) if key in plans]
 
+    def words_on(self, kind: str, key: Key) -> list[Raw]:
+        """Return the interventions on an object that nobody answered yet, oldest first."""
+        known = self._objects.get("Intervention", {})
+        found = [known[word] for word in self._words.get((kind, key), ()) if word in known]
+        return sorted(found, key=lambda raw: (raw["metadata"].get("creationTimestamp") or "", _version(raw)))
+
     def count(self, kinds: Iterable[str]) -> int:
         """Return how many objects of these kinds are held."""
         return sum(len(self._objects.get(kind, {})) for kind in kinds)
@@ -127,6 +138,19 @@ def _without_managed_fields(raw: Raw) -> Raw:
 
 def _version(raw: Raw) -> int:
     return int(raw["metadata"].get("resourceVersion") or 0)
+
+
+def target_of(intervention: Raw) -> tuple[str, Key]:
+    """Return kind and key of what an intervention is about."""
+    target = intervention["spec"]["target"]
+    return target["kind"], (intervention["metadata"].get("namespace", ""), target["name"])
+
+
+def _discard(index: dict[T, set[Key]], of: T, key: Key) -> None:
+    keys = index.get(of, set())
+    keys.discard(key)
+    if not keys:
+        index.pop(of, None)
 
 
 def _run_of(plan: Raw) -> Key:

@@ -1,23 +1,39 @@
 """The CRD contract of `ops.shopsmart.com/v1alpha1`: frozen models, no logic."""
 
 from .grant import ActionGrant
+from .intervention import Intervention
 from .meta import API_VERSION, GROUP, VERSION, KubernetesObject
 from .plan import RemediationPlan
+from .review import PostIncidentReview
 from .run import IncidentRun
 from .runbook import ClusterRunbook, Runbook
 
 #: Every kind, in the order of the documentation.
-KINDS: tuple[type[KubernetesObject], ...] = (Runbook, ClusterRunbook, IncidentRun, RemediationPlan, ActionGrant)
+KINDS: tuple[type[KubernetesObject], ...] = (
+    Runbook,
+    ClusterRunbook,
+    IncidentRun,
+    RemediationPlan,
+    Intervention,
+    ActionGrant,
+    PostIncidentReview,
+)
+
+#: Those the operator watches: all but what only grows (a tombstone is asked for by its name).
+WATCHED: tuple[type[KubernetesObject], ...] = tuple(kind for kind in KINDS if kind is not PostIncidentReview)
 
 __all__ = [
     "API_VERSION",
     "GROUP",
     "KINDS",
     "VERSION",
+    "WATCHED",
     "ActionGrant",
     "ClusterRunbook",
     "IncidentRun",
+    "Intervention",
     "KubernetesObject",
+    "PostIncidentReview",
     "RemediationPlan",
     "Runbook",
 ]

@@ -1,10 +1,25 @@
 """`ActionGrant`: what the runs of some namespaces may read and change, as whom. Written by platform admins."""
 
+from datetime import timedelta
+from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from .meta import Automation, Column, Conditions, KubernetesObject, Model, Resource, Text, rules
+from .meta import (
+    Automation,
+    Column,
+    Conditions,
+    Duration,
+    Instant,
+    KubernetesObject,
+    Model,
+    Resource,
+    Severity,
+    Text,
+    rules,
+)
+from .plan import Tier
 
 Arn = Annotated[str, Field(pattern=r"^arn:aws[a-z-]*:[a-z0-9-]+:.*$", max_length=512)]
 #: An ARN where `*` stands for any run of characters and `?` for one.
@@ -69,6 +84,58 @@ class Probes(Model):
     ports: Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], Field(max_length=64)] = ()
 
 
+class SelfApproval(StrEnum):
+    """Whether who asked for a run may agree to its plans."""
+
+    ALWAYS = "Always"
+    #: On P0 and P1.
+    SEVERE = "Severe"
+    NEVER = "Never"
+
+
+class ApprovalRule(Model):
+    """Who must agree to a plan of one tier, and for how long their word holds."""
+
+    approvers: Annotated[int, Field(ge=1, le=5)] = Field(description="Distinct people.")
+    self_approve: SelfApproval = SelfApproval.NEVER
+    valid_for: Annotated[Duration, Field(json_schema_extra={"default": "1h"})] = timedelta(hours=1)
+
+    def lets_requester(self, severity: Severity) -> bool:
+        """Tell whether the run's requester may be one of the approvers."""
+        severe = severity in (Severity.P0, Severity.P1)
+        return self.self_approve == SelfApproval.ALWAYS or (self.self_approve == SelfApproval.SEVERE and severe)
+
+
+class Approvals(Model):
+    """The rule of each tier; what is left out is as the design says."""
+
+    low: ApprovalRule = Field(ApprovalRule(approvers=1, self_approve=SelfApproval.ALWAYS), alias="Low")
+    disruptive: ApprovalRule = Field(ApprovalRule(approvers=1, self_approve=SelfApproval.SEVERE), alias="Disruptive")
+    destructive: ApprovalRule = Field(ApprovalRule(approvers=2), alias="Destructive")
+    security: ApprovalRule = Field(ApprovalRule(approvers=2), alias="Security")
+
+    def rule(self, tier: Tier) -> ApprovalRule:
+        """Return the rule of a tier."""
+        rule: ApprovalRule = getattr(self, tier.lower())
+        return rule
+
+
+class Suspension(Model):
+    """Why nothing may be changed under this grant now."""
+
+    reason: Annotated[Text, Field(min_length=1)]
+
+
+class Freeze(Model):
+    """A time in which nothing is changed, unless an approval overrides Frozen."""
+
+    model_config = rules(("self.from < self.until", "a freeze ends after it begins"))
+
+    since: Instant = Field(alias="from")
+    until: Instant
+    reason: Annotated[Text, Field(min_length=1)]
+
+
 class ActionGrantSpec(Model):
     """Who may do what, where."""
 
@@ -81,6 +148,9 @@ class ActionGrantSpec(Model):
     automation: Automation = Automation()
     restorable: Restorable = Restorable()
     probes: Probes = Probes()
+    approvals: Approvals = Approvals()
+    suspended: Suspension | None = Field(None, description="Set by `kubectl incident halt`: no call is made any more.")
+    freezes: Annotated[tuple[Freeze, ...], Field(max_length=32)] = ()
 
 
 class ActionGrantStatus(Model):
@@ -102,6 +172,7 @@ class ActionGrant(KubernetesObject):
             Column(name="Role", json_path=".spec.aws.roleArn"),
             Column(name="Apply-Up-To", json_path=".spec.automation.applyUpTo"),
             Column(name="Ask-Up-To", json_path=".spec.automation.askUpTo"),
+            Column(name="Suspended", json_path=".spec.suspended.reason"),
             Column(name="Age", json_path=".metadata.creationTimestamp", type="date"),
         ),
     )

@@ -126,11 +126,42 @@ class Verify(Model):
     deadline: Duration
 
 
+class Guard(Model):
+    """A fact that an undo rests on: read right after the last call (postImage) and again before the undo."""
+
+    read: Read
+    path: Annotated[str, Field(max_length=128)]
+
+
 class Undo(Model):
-    """How to put back what was there."""
+    """How to put back what was there. It is made only while every guard reads as it did right after the fix."""
 
     calls: Annotated[tuple[Call, ...], Field(max_length=8)]
     safe_when: Text = ""
+    guards: Annotated[tuple[Guard, ...], Field(max_length=8)] = ()
+
+
+class TemporaryFix(Model):
+    """How long the fix may stay, and what happens then."""
+
+    review_after: Duration
+    on_expiry: Literal["Flag", "UndoIfSafe"] = "Flag"
+
+
+class Capacity(Model):
+    """What a plan does to the healthy part of a service; judged by the gate HealthBudget."""
+
+    healthy_before: Annotated[int, Field(ge=0)]
+    healthy_after: Annotated[int, Field(ge=0)] = Field(description="At the worst moment of the plan.")
+    minimum: Annotated[int, Field(ge=0)] = 0
+
+
+class Downstream(Model):
+    """What a plan adds to what a database bears; judged by the gate DownstreamBudget."""
+
+    used: Annotated[int, Field(ge=0)]
+    added: Annotated[int, Field(ge=0)]
+    maximum: Annotated[int, Field(ge=1)]
 
 
 class RunReference(Model):
@@ -170,6 +201,18 @@ class RemediationPlanSpec(Model):
     verify: Verify
     undo: Undo | None = None
     irreversible: Text | None = None
+    #: What the calls may act on: of these, those that still match when the plan is applied, at most `maxTargets`.
+    candidates: Annotated[tuple[ArnText, ...], Field(max_length=64)] = ()
+    max_targets: Annotated[int, Field(ge=1)] | None = None
+    capacity: Capacity | None = None
+    downstream: Downstream | None = None
+    #: Every target fails alike: replacing some is no cure; judged by the gate CommonCause.
+    common_cause: bool = False
+    temporary: TemporaryFix | None = None
+    #: The plan that this one puts back, on a person's word.
+    revert_of: ObjectName | None = None
+    #: What happens on deletion once a call was made. Source: the run's.
+    deletion_policy: Literal["Orphan", "Revert"] = "Orphan"
     #: Whether a Worse outcome puts the former state back without asking.
     revert_if_worse: bool = False
     account: Annotated[str, Field(max_length=32)]
@@ -237,6 +280,27 @@ class GateVerdict(Model):
     message: Text = ""
 
 
+class Approval(Model):
+    """One person's agreement to this very plan."""
+
+    responder: Annotated[str, Field(max_length=256)]
+    intervention: ObjectName
+    at: Instant
+    expires_at: Instant
+    tier: Tier
+    override: Annotated[tuple[Reason, ...], Field(max_length=8)] = ()
+    break_glass: bool = False
+    reason: Text | None = None
+
+
+class TemporaryStatus(Model):
+    """A temporary fix in force, and when it must be looked at."""
+
+    until: Instant
+    #: Why it was flagged to people instead of undone.
+    flagged: Text | None = None
+
+
 class RemediationPlanStatus(Model):
     """The journal, and what came of it."""
 
@@ -244,15 +308,23 @@ class RemediationPlanStatus(Model):
     reason: Reason | None = None
     message: Text = ""
     gates: Annotated[tuple[GateVerdict, ...], Field(max_length=24)] = ()
+    approvals: Annotated[tuple[Approval, ...], Field(max_length=8)] = ()
+    approved_at: Instant | None = None
+    #: What the calls act on: the approved candidates that still matched at the first call.
+    targets: Annotated[tuple[ArnText, ...], Field(max_length=64)] = ()
     epoch: int | None = None
     calls: Annotated[tuple[JournalEntry, ...], Field(max_length=48)] = ()
     started_at: Instant | None = None
     applied_at: Instant | None = None
     verify_deadline: Instant | None = None
     finished_at: Instant | None = None
-    #: The facts found just before the first call, and after the outcome.
+    #: The facts found just before the first call.
     pre_image: AnyJson = None
+    #: What the undo's guards read right after the last call, in their order.
     post_image: AnyJson = None
+    #: The facts that decided the outcome.
+    evidence: AnyJson = None
+    temporary: TemporaryStatus | None = None
     settled: bool = False
     observed_generation: int | None = None
     conditions: Conditions = ()

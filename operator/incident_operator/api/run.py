@@ -247,6 +247,23 @@ class Resolution(StrEnum):
     MANUAL = "Manual"
 
 
+class Paused(Model):
+    """A person's word that nothing be changed until somebody says Resume."""
+
+    by: Annotated[str, Field(max_length=256)]
+    at: Instant
+    reason: Text = ""
+
+
+class Cancelling(Model):
+    """A person's word that the run end; it ends once the plan under way has."""
+
+    by: Annotated[str, Field(max_length=256)]
+    at: Instant
+    then: Literal["Leave", "Revert"]
+    reason: Text = ""
+
+
 class IncidentRunStatus(Model):
     """The story so far."""
 
@@ -268,6 +285,14 @@ class IncidentRunStatus(Model):
     baseline: Baseline | None = None
     recovery: RecoveryStatus | None = None
     active_plan: ObjectName | None = None
+    #: Since when people have been asked.
+    awaiting_since: Instant | None = None
+    paused: Paused | None = None
+    cancelling: Cancelling | None = None
+    #: Fixes that a person said to leave out.
+    skipped: Annotated[tuple[Identifier, ...], Field(max_length=64)] = ()
+    #: Plans whose outcome stops nothing any more: a person said Keep, Retry or Skip.
+    waived: Annotated[tuple[ObjectName, ...], Field(max_length=64)] = ()
     resolution: Resolution | None = None
     outcome: Reason | None = None
     timeline: Annotated[tuple[TimelineEntry, ...], Field(max_length=96)] = ()

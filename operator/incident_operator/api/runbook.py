@@ -12,6 +12,7 @@ from .meta import (
     Duration,
     Expression,
     Identifier,
+    Instant,
     JsonObject,
     KubernetesObject,
     Model,
@@ -20,6 +21,7 @@ from .meta import (
     Text,
     rules,
 )
+from .plan import TemporaryFix
 
 
 def listed_by(*keys: str) -> dict[str, object]:
@@ -96,13 +98,6 @@ class IfNoHelp(StrEnum):
     STOP = "Stop"
 
 
-class Temporary(Model):
-    """How long a fix may stay, and what happens then."""
-
-    review_after: Duration
-    on_expiry: Literal["Flag", "UndoIfSafe"] = "Flag"
-
-
 class FollowUp(Model):
     """The permanent work a fix calls for."""
 
@@ -128,7 +123,7 @@ class Fix(Model):
     on_findings: Annotated[tuple[Reason, ...], Field(max_length=16)] = ()
     when: Expression | None = None
     inputs: JsonObject = Field(default_factory=dict)
-    temporary: Temporary | None = None
+    temporary: TemporaryFix | None = None
     follow_up: FollowUp | None = None
     if_no_help: IfNoHelp = IfNoHelp.NEXT
 
@@ -165,6 +160,8 @@ class Maintenance(Model):
 
     owner: Annotated[str, Field(max_length=128)]
     review_every: Duration | None = None
+    #: When its owner last confirmed it; older than `reviewEvery`, its fixes ask (gate RunbookStale).
+    reviewed_at: Instant | None = None
     validate_every: Duration | None = None
 
 

@@ -302,4 +302,4 @@ class PlanController:
         except (ReadError, TimeoutError) as error:
             message = f"the signal can't be read: {error}"
             return Judged(at=at, judgement=Judgement(outcome=None, measured=False, message=message))
-        return Judged(at=at, judgement=action.judge(inputs, before, facts), post_image=facts.wire())
+        return Judged(at=at, judgement=action.judge(inputs, before, facts), evidence=facts.wire())

@@ -108,7 +108,7 @@ class Judged:
 
     at: datetime
     judgement: Judgement
-    post_image: Any = None
+    evidence: Any = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -406,7 +406,7 @@ def _verifying(turn: _Turn) -> PlanDecision:
     # Redacted here, not only when written: what is told must equal what is stored, or it is told for ever.
     outcome, message = judged.judgement.outcome, redact(judged.judgement.message)[:1024]
     if outcome == "Helped":
-        return turn.end(PlanState.HELPED, "Verified", message, post_image=judged.post_image)
+        return turn.end(PlanState.HELPED, "Verified", message, evidence=judged.evidence)
     if outcome == "Worse":
         undo = view.plan.spec.undo
         if undo is not None and view.plan.spec.revert_if_worse:
@@ -416,14 +416,14 @@ def _verifying(turn: _Turn) -> PlanDecision:
                 state=PlanState.REVERTING,
                 reason="Worse",
                 message=message,
-                post_image=judged.post_image,
+                evidence=judged.evidence,
                 calls=(*status.calls, intent),
             )
-        return turn.end(PlanState.WORSE, "Worse", message, post_image=judged.post_image)
+        return turn.end(PlanState.WORSE, "Worse", message, evidence=judged.evidence)
     if judged.at >= deadline:
         if judged.judgement.measured:
-            return turn.end(PlanState.NO_EFFECT, "NoEffect", message, post_image=judged.post_image)
-        return turn.end(PlanState.INCONCLUSIVE, "NotMeasured", message, post_image=judged.post_image)
+            return turn.end(PlanState.NO_EFFECT, "NoEffect", message, evidence=judged.evidence)
+        return turn.end(PlanState.INCONCLUSIVE, "NotMeasured", message, evidence=judged.evidence)
     again = earliest(judged.at + timing.scaled(verify.every), deadline)
     if again is not None and now >= again:
         return turn.stay(Judge())

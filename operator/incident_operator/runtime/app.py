@@ -97,7 +97,10 @@ class App:
                 "queue_oldest_seconds": ("Longest wait of a ready key", lambda: self._queue.oldest_age),
                 "leader": ("1 while this replica leads", lambda: float(leader.held())),
                 "leader_epoch": ("Number of this acquisition of the Lease", lambda: float(leader.epoch)),
-                "objects_held": ("Objects in memory", lambda: float(store.count(("IncidentRun", "RemediationPlan")))),
+                "objects_held": (
+                    "Objects in memory",
+                    lambda: float(store.count(("IncidentRun", "RemediationPlan", "Intervention"))),
+                ),
                 "api_writes": ("Writes to the API server", lambda: float(kube.writes)),
                 "api_conflicts": ("Status writes that met a newer object", lambda: float(kube.conflicts)),
                 "events_dropped": ("Kubernetes Events that could not be posted", lambda: float(kube.events_dropped)),

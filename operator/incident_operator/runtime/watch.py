@@ -13,13 +13,13 @@ import kopf
 
 from ..adapters.kube import Kube, KubeError
 from ..adapters.store import Key, Store, key_of
-from ..api import GROUP, KINDS, VERSION
+from ..api import GROUP, VERSION, WATCHED
 from ..api.meta import KubernetesObject
 
 log = logging.getLogger(__name__)
 
 UNSETTLED = "status.settled!=true"
-SETTLING = frozenset({"IncidentRun", "RemediationPlan"})
+SETTLING = frozenset({"IncidentRun", "RemediationPlan", "Intervention"})
 #: Kinds whose change may let runs start or go on.
 REFERRED = frozenset({"Runbook", "ClusterRunbook", "ActionGrant"})
 SWEEP_SECONDS = 300.0
@@ -73,7 +73,7 @@ class Watch:
 
         Errors: KubeError.
         """
-        for kind in KINDS:
+        for kind in WATCHED:
             await self._list(kind)
 
     async def sweep(self) -> None:
@@ -140,7 +140,7 @@ class Watch:
         def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
             return kopf.login_with_kubeconfig(**kwargs) or kopf.login_with_service_account(**kwargs)
 
-        for kind in KINDS:
+        for kind in WATCHED:
             if kind.resource.kind in SETTLING:
                 settings.watching.field_selectors[kind.resource.plural] = UNSETTLED
             self._handle(registry, kind.resource.kind, kind.resource.plural)
