@@ -4,8 +4,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from incident_operator.api.grant import ActionGrant
+from incident_operator.api.intervention import PLAN_VERBS, Intervention, Verb
 from incident_operator.api.meta import Metadata, Risk
 from incident_operator.api.plan import (
+    Approval,
     Call,
     RemediationPlan,
     RemediationPlanSpec,
@@ -66,6 +68,30 @@ def a_plan(*, status: RemediationPlanStatus | None = None, **spec: Any) -> Remed
         spec=RemediationPlanSpec(**{**values, **spec}),
         status=status or RemediationPlanStatus(),
     )
+
+
+def a_word(name: str = "word", *, by: str = "alice", at: datetime = NOW, **spec: Any) -> Intervention:
+    """Return an intervention on the plan of `a_plan`, or on the run of `a_run` for a verb that is about runs."""
+    verb = Verb(spec.get("verb", "Approve"))
+    plan = {"kind": "RemediationPlan", "name": "run-restoreaccess-1-00000000", "uid": "plan-uid"}
+    run = {"kind": "IncidentRun", "name": "run", "uid": "run-uid"}
+    target = {**(plan if verb in PLAN_VERBS else run), **spec.pop("target", {})}
+    return Intervention.model_validate(
+        {
+            "metadata": {"name": name, "namespace": "shop", "uid": f"uid-{name}", "creationTimestamp": at},
+            "spec": {"target": target, "verb": verb, "responder": by, **spec},
+        }
+    )
+
+
+def an_approval(responder: str, *, at: datetime = NOW, **fields: Any) -> Approval:
+    """Return a stored approval that holds for an hour."""
+    values: dict[str, Any] = {
+        "intervention": f"approval-of-{responder}",
+        "expires_at": at + timedelta(hours=1),
+        "tier": Tier.LOW,
+    }
+    return Approval(responder=responder, at=at, **{**values, **fields})
 
 
 def a_runbook(**spec: Any) -> RunbookSpec:

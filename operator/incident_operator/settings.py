@@ -22,6 +22,8 @@ class Settings:
     call_timeout: timedelta = timedelta(seconds=10)
     #: What one observation of one action may take.
     observe_timeout: timedelta = timedelta(seconds=60)
+    #: How soon to try again what waits for the proof that admission is in force.
+    admission_retry: timedelta = timedelta(seconds=10)
     http_host: str = "127.0.0.1"
     http_port: int = 8080
     workers: int = 16

@@ -14,6 +14,7 @@ from incident_operator.api.run import (
 )
 from incident_operator.core.conditions import is_true
 from incident_operator.core.run import (
+    FINALIZER,
     CheckResult,
     FixResult,
     Round,
@@ -47,6 +48,7 @@ RUNBOOK = a_runbook(
     ]
 )
 DEPENDENCIES = {"users": frozenset[str](), "access": frozenset({"users"})}
+CEILING = GateVerdict(name="RiskAboveCeiling", message="risk Disruptive is above askUpTo Low")
 GATE = GateVerdict(name="ApprovalMissing", message="risk Disruptive is above applyUpTo Low")
 
 
@@ -98,6 +100,11 @@ def started(run: IncidentRun | None = None, /, **status: Any) -> IncidentRun:
     run = run or a_run()
     accepted = decide_run(RunView(run=run, runbook=RUNBOOK, revision="rev"), NOW).status
     return run.model_copy(update={"status": accepted.model_copy(update=status)})
+
+
+def protected(run: IncidentRun) -> IncidentRun:
+    """Return the run with our finalizer on it: a plan of it may be applied."""
+    return run.model_copy(update={"metadata": run.metadata.model_copy(update={"finalizers": (FINALIZER,)})})
 
 
 def recovering(run: IncidentRun | None = None, /, **recovery: Any) -> IncidentRun:

@@ -21,7 +21,7 @@ from incident_operator.core.run import (
     Tell,
 )
 from tests.builders import NOW, a_run
-from tests.core.runs import GATE, a_round, a_sample, decide, end_of, ended, proposed, recovering, started, the_plan
+from tests.core.runs import CEILING, a_round, a_sample, decide, end_of, ended, proposed, recovering, started, the_plan
 
 # --- endings: decision 7 ---
 
@@ -53,10 +53,10 @@ def test_no_finding_but_no_answer_either_is_diagnosis_incomplete(state: CheckSta
             id="the fix declines",
         ),
         pytest.param(
-            a_round(fixes={"restoreAccess": proposed(gates=(GATE,))}),
+            a_round(fixes={"restoreAccess": proposed(gates=(CEILING,))}),
             {},
             "NotPermitted",
-            id="the only fix would have to ask",
+            id="the only fix is more than may be asked for",
         ),
         pytest.param(
             a_round(fixes={"restoreAccess": proposed()}), {"observe_only": True}, "ObserveOnly", id="only observed"
@@ -71,13 +71,13 @@ def test_no_finding_but_no_answer_either_is_diagnosis_incomplete(state: CheckSta
             a_round(fixes={"restoreAccess": proposed()}),
             {"plans": (ended(PlanState.WORSE),)},
             "FixesExhausted",
-            id="a fix made it worse: no other is tried",
+            id="a fix made it worse: not again",
         ),
         pytest.param(
-            a_round(fixes={"rollback": proposed("rollback")}),
+            a_round(),
             {"plans": (ended(PlanState.REVERTED),)},
             "FixesExhausted",
-            id="a fix was put back: no other is tried",
+            id="a fix was put back, and there is no other",
         ),
         pytest.param(
             a_round(fixes={"restoreAccess": proposed()}),

@@ -21,6 +21,7 @@ def facts(*, plan: dict[str, Any] | None = None, **changes: Any) -> GateFacts:
         "run_automation": Automation(apply_up_to=Risk.LOW),
         "grant": a_grant(),
         "baseline": Baseline(state="Failing", at=NOW),
+        "now": NOW,
     }
     return GateFacts(**{**values, **changes})
 

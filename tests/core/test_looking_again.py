@@ -4,13 +4,13 @@ from incident_operator.api.plan import PlanState
 from incident_operator.api.run import Impact
 from incident_operator.core.story import told_anew
 from tests.builders import NOW
-from tests.core.runs import a_round, decide, ended, proposed, started
+from tests.core.runs import a_round, decide, ended, proposed, protected, started
 
 
 def test_the_same_fix_may_cure_a_second_cause() -> None:
     """Another change by the same fix: what it restores now was hidden by the first cause."""
     round_ = a_round(fixes={"restoreAccess": proposed()})
-    decision = decide(started(diagnosis=1), round_, plans=(ended(PlanState.HELPED, hash="1" * 64),))
+    decision = decide(protected(started(diagnosis=1)), round_, plans=(ended(PlanState.HELPED, hash="1" * 64),))
     assert decision.status.active_plan == "run-restoreaccess-1-00000000"
 
 

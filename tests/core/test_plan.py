@@ -6,10 +6,13 @@ from typing import Any
 import pytest
 
 from incident_operator.api.plan import CallState, PlanState, RemediationPlan, Repeat
+from incident_operator.api.run import IncidentRun, IncidentRunStatus
 from incident_operator.core.draft import Judgement
 from incident_operator.core.plan import (
     Answered,
+    CheckUndo,
     Execute,
+    Guarded,
     Judge,
     Judged,
     Look,
@@ -20,19 +23,25 @@ from incident_operator.core.plan import (
     decide_plan,
 )
 from incident_operator.core.schedule import Timing
-from tests.builders import NOW, a_call, a_plan
+from tests.builders import NOW, a_call, a_grant, a_plan, a_run
 
 
 def view(plan: RemediationPlan, **facts: Any) -> PlanView:
     """Return a view of a plan that has the baton."""
     values: dict[str, Any] = {
-        "run_state": "Active",
+        "run": the_run(active_plan=plan.metadata.name),
+        "grant": a_grant(),
         "epoch": 1,
         "holder": "me",
         "call_timeout": timedelta(seconds=10),
         "timing": Timing(),
     }
     return PlanView(plan=plan, **{**values, **facts})
+
+
+def the_run(**status: Any) -> IncidentRun:
+    """Return a run under way."""
+    return a_run(status=IncidentRunStatus(**status), requestedBy="carol")
 
 
 def stored(plan: RemediationPlan, status: Any) -> RemediationPlan:
@@ -50,7 +59,7 @@ def applying(repeat: Repeat = Repeat.ABSOLUTE, calls: int = 1) -> RemediationPla
 
 def test_a_plan_without_the_baton_does_nothing() -> None:
     """Only the plan its run names is executed."""
-    decision = decide_plan(view(a_plan(), run_state="Idle"), NOW)
+    decision = decide_plan(view(a_plan(), run=the_run()), NOW)
     assert decision.effects == ()
     assert decision.status == a_plan().status
 
@@ -195,7 +204,8 @@ def test_worse_is_put_back_where_the_plan_allows_it() -> None:
     plan = plan.model_copy(update={"spec": plan.spec.model_copy(update={"revert_if_worse": True})})
     at = NOW + timedelta(seconds=60)
     judged = Judged(at=at, judgement=Judgement(outcome="Worse", measured=True, message="more denials"))
-    decision = decide_plan(view(plan, judged=judged), at)
+    assert decide_plan(view(plan, judged=judged), at).effects == (CheckUndo(),)
+    decision = decide_plan(view(plan, judged=judged, guarded=Guarded()), at)
     assert decision.status.state == PlanState.REVERTING
     assert decision.effects == (Execute("Undo", 0, 1),)
     back = stored(plan, decision.status)
@@ -205,6 +215,6 @@ def test_worse_is_put_back_where_the_plan_allows_it() -> None:
 
 def test_a_plan_of_a_finished_run_expires_untouched() -> None:
     """I7: nothing acts for a settled run."""
-    decision = decide_plan(view(a_plan(), run_state="Over"), NOW)
+    decision = decide_plan(view(a_plan(), run=the_run(settled=True)), NOW)
     assert decision.status.state == PlanState.EXPIRED
     assert decision.effects == ()

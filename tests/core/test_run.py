@@ -22,6 +22,7 @@ from incident_operator.core.run import (
     EndRound,
     FixResult,
     PlanFixes,
+    Protect,
     Refusal,
     Round,
     RunChecks,
@@ -45,6 +46,7 @@ from tests.core.runs import (
     end_of,
     ended,
     proposed,
+    protected,
     recovering,
     started,
     the_plan,
@@ -207,12 +209,13 @@ def test_while_users_are_well_no_fix_applies_itself() -> None:
 def test_the_first_open_fix_in_the_documents_order_gets_the_baton() -> None:
     """A blocked fix is passed over, an open one applied."""
     fixes = {"rollback": proposed("rollback"), "restoreAccess": proposed()}
-    first = decide(started(), a_round(fixes=fixes))
+    assert decide(started(), a_round(fixes=fixes)).effects == (Protect(),)
+    first = decide(protected(started()), a_round(fixes=fixes))
     assert first.status.active_plan == "run-restoreaccess-1-00000000"
     assert first.status.phase == RunPhase.REMEDIATING
     assert EndRound() in first.effects
     blocked = {**fixes, "restoreAccess": proposed(gates=(GATE,))}
-    decision = decide(started(), a_round(fixes=blocked))
+    decision = decide(protected(started()), a_round(fixes=blocked))
     assert decision.status.active_plan == "run-rollback-1-00000000"
     states = {f.name: f.state for s in decision.status.steps for f in s.fixes}
     assert states == {"restoreAccess": FixState.BLOCKED, "rollback": PlanState.PROPOSED}
@@ -233,7 +236,7 @@ def test_after_a_fix_that_helped_everything_is_looked_at_again() -> None:
 def test_the_second_cause_is_fixed_without_waiting_for_stability() -> None:
     """Recovery failed and another fix applies: it starts now."""
     round_ = a_round(fixes={"rollback": proposed("rollback")})
-    decision = decide(started(diagnosis=1), round_, plans=(ended(PlanState.HELPED),))
+    decision = decide(protected(started(diagnosis=1)), round_, plans=(ended(PlanState.HELPED),))
     assert decision.status.active_plan == "run-rollback-1-00000000"
 
 
@@ -266,9 +269,9 @@ def test_verifying_is_shown_once() -> None:
 # --- NoEffect: decision 11 ---
 
 
-@pytest.mark.parametrize(("if_no_help", "ends"), [("Next", False), ("Ask", True), ("Stop", True)])
+@pytest.mark.parametrize(("if_no_help", "ends"), [("Next", False), ("Ask", False), ("Stop", True)])
 def test_no_effect_goes_on_as_the_runbook_says(if_no_help: str, ends: bool) -> None:
-    """Next tries the next fix; Ask and Stop end where nobody can be asked."""
+    """Next tries the next fix, Ask lets a person say so, Stop ends."""
     steps = RUNBOOK.model_dump(mode="json", by_alias=True)["steps"]
     steps[1]["fixes"][0]["ifNoHelp"] = if_no_help
     runbook = a_runbook(steps=steps)
@@ -346,7 +349,7 @@ def test_samples_are_taken_at_their_pace() -> None:
 
 
 def test_an_unknown_actor_is_waited_for() -> None:
-    """All that is missing is who did it, and that comes with time: look again, then end."""
+    """All that is missing is who did it, and that comes with time: look again, then ask."""
     fix = FixResult(name="restoreAccess", plan=the_plan(ask_because=("ActorUnknown",)), gates=(GATE,))
     checks = {
         "users": check("users", CheckState.FAILED, "UsersFailing"),
@@ -359,7 +362,7 @@ def test_an_unknown_actor_is_waited_for() -> None:
     assert waiting.status.now.waiting_for == "CloudTrail"
     assert waiting.wake_at == NOW + timedelta(seconds=30)
     late = decide(started(), round_, NOW + timedelta(minutes=15))
-    assert end_of(late) == (RunPhase.UNRESOLVED, "NotPermitted")
+    assert late.status.phase == RunPhase.AWAITING_APPROVAL
 
 
 # --- findings, attempts, bounds: decisions 8, 13, 26 ---

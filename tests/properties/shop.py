@@ -7,7 +7,16 @@ from functools import lru_cache
 
 from incident_operator.api.grant import ActionGrant
 from incident_operator.api.meta import Metadata, Risk, Severity
-from incident_operator.api.plan import RemediationPlan, Repeat, Tier, Undo, Verify
+from incident_operator.api.plan import (
+    Guard,
+    Read,
+    RemediationPlan,
+    Repeat,
+    TemporaryFix,
+    Tier,
+    Undo,
+    Verify,
+)
 from incident_operator.api.run import CheckState, CheckStatus, Finding, IncidentRun
 from incident_operator.api.runbook import RunbookSpec
 from incident_operator.core.run import CheckResult
@@ -37,7 +46,9 @@ class Setting:
     helps: str
     causes: frozenset[str]
     observe_only: bool
-    blocked: bool
+    #: Whether people must agree to the fixes.
+    asks: bool
+    temporary: str | None
     severity: Severity
     if_no_help: str
     wire: bool
@@ -79,24 +90,29 @@ def the_runbook(if_no_help: str) -> RunbookSpec:
 
 @lru_cache
 def the_run(observe_only: bool, severity: Severity) -> IncidentRun:
-    """Return the run as its author applied it."""
+    """Return the run as carol applied it."""
     automation = {"applyUpTo": "None", "askUpTo": "None"} if observe_only else {"applyUpTo": "Low"}
-    return a_run(automation=automation, incident={"title": "mails fail", "severity": severity})
+    incident = {"title": "mails fail", "severity": severity}
+    return a_run(automation=automation, incident=incident, requestedBy="carol", approvalTimeout="30m")
 
 
 @lru_cache
-def the_plan(fix: str, attempt: int, repeats: tuple[Repeat, ...], undo: bool) -> RemediationPlan:
-    """Return the plan of an attempt at a fix."""
+def the_plan(
+    fix: str, attempt: int, repeats: tuple[Repeat, ...], undo: bool, asks: bool, temporary: str | None
+) -> RemediationPlan:
+    """Return the plan of an attempt at a fix. Disruptive ones ask, of which one other person is enough."""
     calls = tuple(a_call(repeat=r, operation=f"call_{i}") for i, r in enumerate(repeats))
-    back = {"undo": Undo(calls=(a_call(operation="undo_0"), a_call(operation="undo_1")))} if undo else {"undo": None}
+    undone = Undo(calls=(a_call(operation="undo_0"), a_call(operation="undo_1")), guards=(GUARD,))
+    back = {"undo": undone if undo else None}
     irreversible = None if undo else "there is no way back"
     plan = a_plan(
         fix=fix,
         action="iam.restore-role-access" if fix == "restoreAccess" else "lambda.rollback-alias",
         attempt=attempt,
         calls=calls,
-        risk=Risk.LOW,
-        tier=Tier.LOW,
+        risk=Risk.DISRUPTIVE if asks else Risk.LOW,
+        tier=Tier.DISRUPTIVE if asks else Tier.LOW,
+        temporary=TemporaryFix(review_after=timedelta(minutes=3), on_expiry=temporary) if temporary else None,  # type: ignore[arg-type]
         irreversible=irreversible,
         revert_if_worse=undo,
         verify=Verify(
@@ -108,10 +124,13 @@ def the_plan(fix: str, attempt: int, repeats: tuple[Repeat, ...], undo: bool) ->
         **back,
     )
     name = f"run-{fix.lower()}-{attempt}-00000000"
-    return plan.model_copy(update={"metadata": Metadata(name=name, namespace="shop", uid=f"uid-{name}")})
+    metadata = Metadata(name=name, namespace="shop", uid=f"uid-{name}", creation_timestamp=NOW)
+    return plan.model_copy(update={"metadata": metadata})
 
 
+GUARD = Guard(read=Read(service="iam", operation="get_policy"), path="DefaultVersionId")
 GRANT = a_grant()
+HALTED = a_grant(suspended={"reason": "game day"})
 NARROW = a_grant(
     aws={"roleArn": ROLE, "regions": ["us-east-1"], "resources": ["arn:aws:iam::123456789012:role/another"]}
 )
@@ -139,9 +158,16 @@ class Shop:
     #: Calls under way that will take effect, and when at the latest.
     in_flight: list[tuple[datetime, RemediationPlan, str, int]] = field(default_factory=list)
     harmed: bool = False
+    #: What the undo's guard reads: moved by people's hands and by undone calls.
+    version: int = 0
 
     def __post_init__(self) -> None:
         self.broken = set(self.setting.causes)
+
+    @property
+    def image(self) -> list[int]:
+        """What the undo's guards read now."""
+        return [self.version]
 
     @property
     def secret(self) -> str:
@@ -180,7 +206,7 @@ class Shop:
 
     def is_granted(self, plan: RemediationPlan) -> bool:
         """Tell whether the grant of this moment lists what a plan touches."""
-        return self.grant is GRANT
+        return self.grant is not NARROW
 
 
 @lru_cache

@@ -5,23 +5,28 @@ more, and the world must come to rest by itself.
 """
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
+from incident_operator.api.intervention import PLAN_VERBS, Verb
 from incident_operator.api.meta import Severity
 from incident_operator.api.plan import Repeat
 from incident_operator.core.invariants import Violation, check_end, check_history
+from tests.builders import a_word
 from tests.properties.conftest import PROFILE
-from tests.properties.shop import GRANT, NARROW, Setting
-from tests.properties.world import TIMING, Died, Operator, World, unsettled
+from tests.properties.shop import GRANT, HALTED, NARROW, Setting
+from tests.properties.world import STRANGER, TIMING, Died, Operator, World, unsettled
 
 MAX_STEPS = 30
 #: Shares of one profile's histories, so that two workers can check them side by side.
 SHARDS = 4
 _JUMPS = (timedelta(seconds=1), timedelta(seconds=12), timedelta(seconds=70), timedelta(minutes=20))
 _FATES = ("answer-lost", "call-lost", "late", "ThrottlingException", "AccessDenied", "PreconditionFailedException")
+#: What people say, the more telling more often.
+_VERBS = (*Verb, Verb.APPROVE, Verb.APPROVE, Verb.APPROVE, Verb.REVERT, Verb.CANCEL, Verb.RESUME)
 _LONG = 24
 #: Three bytes of setting, one of length, then the steps. Always all of them: left alone, short ones would be drawn.
 _BYTES = 4 + 2 * MAX_STEPS
@@ -41,7 +46,8 @@ def the_setting(bits: bytes) -> Setting:
             if c >> i & 1 or (c & 3 == 0 and c & 128 and i == 0)
         ),
         observe_only=c >> 2 & 7 == 1,
-        blocked=c >> 2 & 7 == 2,
+        asks=c >> 2 & 7 in (2, 3, 4),
+        temporary=(None, None, "Flag", "UndoIfSafe")[a >> 6],
         severity=Severity.P2 if c & 32 else Severity.P3,
         if_no_help="Next" if c & 64 else "Stop",
         wire=bool(c >> 5 == 5),
@@ -57,7 +63,7 @@ class History:
     def step(self, what: int, how: int) -> None:
         """Let one thing happen."""
         world, faults = self.world, self.world.faults
-        match what % 16:
+        match what % 20:
             case 0 | 1 | 2 | 3:
                 self.work(1 + how % _LONG, how >> 3)
             case 4 | 5:
@@ -81,8 +87,12 @@ class History:
                 self.outside(how % 6)
             case 13:
                 self.touch(bool(how & 1))
-            case 14 | 15:
+            case 14:
                 self.lose_a_write(how)
+            case 15 | 16 | 17 | 18:
+                self.people(how)
+            case 19:
+                self.admins(how % 8)
 
     def work(self, steps: int, choice: int) -> None:
         """Let the leader do this many micro-steps; when there is nothing to do, time passes."""
@@ -150,6 +160,49 @@ class History:
             case 5:
                 world.revision_lost = False
 
+    def people(self, how: int) -> None:
+        """A person says something of the run or of one of its plans, deletes the run, or lends a hand."""
+        world, verb, who = self.world, _VERBS[how % len(_VERBS)], ("alice", "bob", "carol")[how // len(_VERBS) % 3]
+        spec: dict[str, Any] = {"verb": verb}
+        if verb in PLAN_VERBS:
+            if not world.plans:
+                return
+            plan = world.plans[sorted(world.plans)[how % len(world.plans)]][0]
+            spec["target"] = {"name": plan.metadata.name, "uid": plan.metadata.uid}
+            spec |= {"tier": str(plan.spec.tier)} if verb == Verb.APPROVE else {}
+        elif world.run_gone:
+            return
+        spec |= {"fix": ("restoreAccess", "rollback")[how & 1]} if verb in (Verb.RETRY, Verb.SKIP) else {}
+        spec |= {"then": ("Leave", "Revert")[how >> 5 & 1]} if verb == Verb.CANCEL else {}
+        spec |= {"reason": "so"} if verb == Verb.NOTE else {}
+        world.say(a_word(f"word-{len(world.words)}", by=who, at=world.now, **spec))
+        self.work(_LONG, how)
+
+    def admins(self, how: int) -> None:
+        """What admins and other operators do."""
+        world, shop = self.world, self.world.shop
+        match how:
+            case 0:
+                shop.grant = HALTED
+                world.record()
+            case 1:
+                shop.grant = GRANT
+                world.record()
+            case 2:
+                world.admission = "the policies are not there"
+            case 3:
+                world.admission = None
+            case 4 | 5:
+                free = [arn for plan, _ in world.plans.values() for arn in plan.spec.touches if arn not in world.locks]
+                world.locks.update(dict.fromkeys(free, STRANGER))
+            case 6:
+                shop.version += 1
+            case 7 if not world.run_gone and world.run.metadata.finalizers:
+                gone = world.run.metadata.model_copy(update={"deletion_timestamp": world.now})
+                world.run = world.run.model_copy(update={"metadata": gone})
+                world.run_version += 1
+                world.publish("run", None)
+
     def lose_a_write(self, choice: int) -> None:
         """The next write is stored, but its answer is lost."""
         self.world.faults.lose_write = True
@@ -168,10 +221,15 @@ class History:
     def calm_down(self) -> None:
         """Nothing goes wrong any more; go on until there is nothing left to do."""
         world = self.world
-        world.zombie, world.shop.answers, world.shop.grant = None, True, GRANT
+        world.zombie, world.shop.answers, world.shop.grant, world.admission = None, True, GRANT, None
         world.faults = type(world.faults)()
+        world.locks = {arn: uid for arn, uid in world.locks.items() if uid != STRANGER}
         world.record()
-        for _ in range(1500):
+        if not world.run_gone and world.run.status.paused is not None and not world.run.status.settled:
+            world.say(a_word("the-last-word", verb="Resume", at=world.now))
+        for word in world.words.values():  # the watch lists what was not answered
+            world.leader.tasks.append(lambda word=word: world.leader.hear(word))  # type: ignore[misc]
+        for _ in range(3000):
             if not unsettled(world) and not world.leader.queue and not world.leader.tasks:
                 return
             self.work(1, 0)

@@ -9,13 +9,21 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
+from incident_operator.api.intervention import Intervention, Verb
 from incident_operator.api.plan import GateVerdict, PlanState, RemediationPlan, RemediationPlanStatus
 from incident_operator.api.run import FixState, IncidentRun, IncidentRunStatus
+from incident_operator.core.approval import OPEN_STATES, Answer, refused
+from incident_operator.core.conditions import with_condition
 from incident_operator.core.draft import Judgement
+from incident_operator.core.gates import closed
 from incident_operator.core.invariants import Moment, Sent
+from incident_operator.core.plan import FINALIZER as UNDO_FINALIZER
 from incident_operator.core.plan import (
+    TERMINAL,
     Answered,
+    CheckUndo,
     Execute,
+    Guarded,
     Judge,
     Judged,
     Look,
@@ -24,13 +32,18 @@ from incident_operator.core.plan import (
     PlanView,
     Replan,
     Replanned,
+    Unprotect,
     decide_plan,
+    gate_facts,
 )
+from incident_operator.core.planning import moved_guard, revert_of
 from incident_operator.core.redact import redact, redact_json
+from incident_operator.core.run import FINALIZER as RUN_FINALIZER
 from incident_operator.core.run import (
     EndRound,
     FixResult,
     PlanFixes,
+    Protect,
     Refusal,
     Round,
     RunChecks,
@@ -42,10 +55,13 @@ from incident_operator.core.run import (
     decide_run,
     plan_attempt,
 )
+from incident_operator.core.run import Unprotect as UnprotectRun
 from incident_operator.core.schedule import Timing
-from tests.properties.shop import DEPENDENCIES, FIXES, START, Setting, Shop, the_plan, the_run, the_runbook
+from tests.properties.shop import DEPENDENCIES, FIXES, HALTED, START, Setting, Shop, the_plan, the_run, the_runbook
 
 RUN = "run"
+#: Somebody else's plan, on the same resources.
+STRANGER = "uid-of-another-plan"
 TIMEOUT = timedelta(seconds=10)
 TIMING = Timing()
 RETRY_READ = timedelta(seconds=3)
@@ -83,6 +99,11 @@ class World:
     shop: Shop = field(init=False)
     now: datetime = START
     run: IncidentRun = field(init=False)
+    run_gone: bool = False
+    words: dict[str, Intervention] = field(default_factory=dict)
+    #: Who holds the lock of an ARN.
+    locks: dict[str, str] = field(default_factory=dict)
+    admission: str | None = None
     run_version: int = 1
     plans: dict[str, tuple[RemediationPlan, int]] = field(default_factory=dict)
     epoch: int = 0
@@ -104,7 +125,9 @@ class World:
         self.history.append(
             Moment(
                 at=self.now,
-                runs={RUN: self.run},
+                runs={} if self.run_gone else {RUN: self.run},
+                words=dict(self.words),
+                locks=dict(self.locks),
                 plans={name: plan for name, (plan, _) in self.plans.items()},
                 grants=(self.shop.grant,),
                 sent=sent,
@@ -118,7 +141,66 @@ class World:
     def elect(self) -> None:
         """Start a process that acquires the Lease: every acquisition is a new epoch."""
         self.epoch += 1
+        self.sweep()
         self.leader = Operator(self, self.epoch)
+
+    def sweep(self) -> None:
+        """Free the locks of plans that are gone or settled."""
+        live = {plan.metadata.uid for plan, _ in self.plans.values() if plan.status.state not in TERMINAL}
+        self.locks = {arn: uid for arn, uid in self.locks.items() if uid in live or uid == STRANGER}
+
+    def lock(self, plan: RemediationPlan) -> tuple[GateVerdict, ...]:
+        """Lock all that a plan touches, or nothing and say so."""
+        for arn in plan.spec.touches:
+            if self.locks.get(arn, plan.metadata.uid) != plan.metadata.uid:
+                return (GateVerdict(name="ResourceLocked", message=f"{arn} is being changed by {self.locks[arn]}"),)
+        self.locks.update(dict.fromkeys(plan.spec.touches, plan.metadata.uid))
+        return ()
+
+    def unlock(self, plan: RemediationPlan) -> None:
+        """Free what a plan holds."""
+        self.locks = {arn: uid for arn, uid in self.locks.items() if uid != plan.metadata.uid}
+
+    def say(self, word: Intervention) -> None:
+        """Let a person say something; the leader's watch shows it some time later."""
+        self.words[word.metadata.name] = word
+        self.record()
+        self.leader.tasks.append(lambda: self.leader.hear(word))
+
+    def answer(self, answer: Answer) -> None:
+        """Store an answer, once."""
+        word = self.words[answer.word]
+        if word.status.settled:
+            return
+        self._maybe_die("write", before=True)
+        status = word.status.model_copy(
+            update={
+                "conditions": with_condition((), "Effective", answer.effective, answer.reason, "", self.now),
+                "settled": True,
+            }
+        )
+        self.words[answer.word] = word.model_copy(update={"status": status})
+        self.record()
+        self._maybe_die("write", before=False)
+
+    def set_finalizer(self, writer: "Operator", key: str, finalizer: str, wanted: bool) -> bool:
+        """Put a finalizer on an object or take it off, by compare-and-swap; False is a conflict."""
+        stored = (self.run, self.run_version) if key == RUN else self.plans[key]
+        known = writer.run_version if key == RUN else writer.plans[key][1]
+        if known != stored[1]:
+            return False
+        self._maybe_die("write", before=True)
+        thing = stored[0]
+        metadata = thing.metadata.model_copy(update={"finalizers": (finalizer,) if wanted else ()})
+        if key == RUN:
+            self.run, self.run_version = self.run.model_copy(update={"metadata": metadata}), self.run_version + 1
+            self.run_gone = metadata.deletion_timestamp is not None and not wanted
+        else:
+            self.plans[key] = self.plans[key][0].model_copy(update={"metadata": metadata}), self.plans[key][1] + 1
+        self.record()
+        self.publish(key, writer)
+        self._maybe_die("write", before=False)
+        return True
 
     def publish(self, key: str, writer: "Operator | None") -> None:
         """Let the leader's watch show what another one wrote, some time later."""
@@ -185,6 +267,8 @@ class World:
         entry = plan.status.calls[-1]
         if not self.shop.is_granted(plan):
             return Answered(ok=False, code="GrantMissing", **key)
+        if self.shop.grant is HALTED:
+            return Answered(ok=False, code="GrantSuspended", **key)
         if sender is not self.leader:
             return Answered(ok=False, code="NotLeader", **key)
         if self.now >= entry.deadline:
@@ -207,7 +291,8 @@ class World:
             self.shop.in_flight.append((entry.deadline, plan, effect.phase, effect.index))
         self._maybe_die("call", before=False)
         if fate == "ok":
-            return Answered(ok=True, request_id="r", **key)
+            image = self.shop.image if effect.phase == "Apply" else None
+            return Answered(ok=True, request_id="r", post_image=image, **key)
         if fate in ("answer-lost", "call-lost", "late"):
             return Answered(ok=False, definite=False, code="Timeout", **key)
         return Answered(ok=False, code=fate, **key)
@@ -222,6 +307,7 @@ class PlanSession:
     answered: Answered | None = None
     observed: Observed | None = None
     judged: Judged | None = None
+    guarded: Guarded | None = None
     retry_at: datetime | None = None
 
 
@@ -248,10 +334,50 @@ class Operator:
         """Take an object from the watch."""
         if key == RUN:
             self.run, self.run_version = self.world.run, self.world.run_version
+            for name in self.plans if self.world.run_gone else ():
+                self.enqueue(name)
         else:
             self.plans[key] = self.world.plans[key]
             self.enqueue(RUN)
         self.enqueue(key)
+
+    def hear(self, word: Intervention) -> None:
+        """Take an intervention from the watch, as its controller does: hand it on, or answer it here."""
+        world, name = self.world, word.spec.target.name
+        if world.words[word.metadata.name].status.settled:
+            return
+        if word.spec.target.kind == "IncidentRun":
+            if world.run_gone or world.run.status.settled:
+                world.answer(refused(word, "TooLate", "the run has ended"))
+            self.enqueue(RUN)
+            return
+        plan = world.plans[name][0]
+        if not plan.status.settled:
+            self.enqueue(name)
+        elif word.spec.verb == Verb.KEEP and not world.run_gone and not world.run.status.settled:
+            self.enqueue(RUN)
+        elif word.spec.verb == Verb.REVERT and plan.status.started_at is not None and world.admission is None:
+            self._make_revert(word, plan)
+        elif word.spec.verb != Verb.REVERT or plan.status.started_at is None:
+            world.answer(refused(word, "TooLate", "the plan has ended"))
+
+    def _make_revert(self, word: Intervention, plan: RemediationPlan) -> None:
+        """Create the plan that puts a settled one back, once."""
+        world = self.world
+        mine = [p for p, _ in world.plans.values() if p.spec.revert_of == plan.metadata.name]
+        if all(p.status.state in TERMINAL for p in mine):
+            fresh = revert_of(plan, 1 + max(p.spec.attempt for p, _ in world.plans.values()))
+            if fresh is None:
+                world.answer(refused(word, "NothingToRevert", "there is no way back"))
+                return
+            uid = f"uid-{fresh.metadata.name}"
+            created = fresh.metadata.model_copy(update={"uid": uid, "creation_timestamp": world.now})
+            self._create(fresh.model_copy(update={"metadata": created}))
+        world.answer(Answer(word=word.metadata.name, effective=True, reason="Reverting", message=""))
+
+    def _words_on(self, kind: str, name: str) -> tuple[Intervention, ...]:
+        found = [w for w in self.world.words.values() if (w.spec.target.kind, w.spec.target.name) == (kind, name)]
+        return tuple(w for w in found if not w.status.settled)
 
     def step(self, choice: int) -> bool:
         """Do one of the things that can be done now; False when there is none before time passes."""
@@ -280,6 +406,10 @@ class Operator:
     def _reconcile_run(self) -> datetime | None:
         world, setting = self.world, self.world.setting
         for _ in range(20):
+            if world.run_gone:
+                for name in self.plans:
+                    self.enqueue(name)
+                return None
             if self.run.status.active_plan and self.run.status.active_plan not in self.plans:
                 self.plans.update(world.plans)
             lost = world.revision_lost and self.run.status.started_at is not None
@@ -291,6 +421,8 @@ class Operator:
                 dependencies=DEPENDENCIES,
                 plans=tuple(plan for plan, _ in self.plans.values()),
                 round=self.round,
+                words=self._words_on_run(),
+                admission=world.admission,
                 timing=TIMING,
                 observe_only=setting.observe_only,
             )
@@ -309,17 +441,43 @@ class Operator:
                 for name in self.plans:
                     self.enqueue(name)
             again = [self._perform(effect) for effect in decision.effects]
+            if None in again:
+                self.run, self.run_version = world.run, world.run_version
+                self.enqueue(RUN)
+                return None
             if decision.status.settled:
                 self.round = None
+                self._answer_without(self._words_on("IncidentRun", RUN))
                 return None
             if not any(again) and not (changed and decision.wake_at is not None and decision.wake_at <= world.now):
                 return decision.wake_at
         raise AssertionError("I10: the run is decided again and again at one instant, and never comes to rest")
 
-    def _perform(self, effect: RunEffect) -> bool:
+    def _words_on_run(self) -> tuple[Intervention, ...]:
+        words = self._words_on("IncidentRun", RUN)
+        for name, (plan, _) in self.plans.items():
+            if plan.status.settled:
+                words += tuple(w for w in self._words_on("RemediationPlan", name) if w.spec.verb == Verb.KEEP)
+        return words
+
+    def _answer_without(self, words: tuple[Intervention, ...]) -> None:
+        """Answer what was said of what can't hear it any more."""
+        for word in words:
+            self.tasks.append(lambda word=word: self.hear(word))  # type: ignore[misc]
+
+    def _perform(self, effect: RunEffect) -> bool | None:
+        """Perform an effect; True when there is something to decide at once, None where the world has moved on."""
         match effect:
             case Tell(reason, message):
                 self.world.told.append(redact(f"{reason}: {message}"))
+            case Answer():
+                self.world.answer(effect)
+                return True
+            case Protect() | UnprotectRun():
+                if not self.world.set_finalizer(self, RUN, RUN_FINALIZER, isinstance(effect, Protect)):
+                    return None
+                self.run, self.run_version = self.world.run, self.world.run_version
+                return None if self.world.run_gone else True
             case StartRound(kind):
                 self.round = Round(kind=kind, started_at=self.world.now)
                 return True
@@ -363,21 +521,30 @@ class Operator:
         if FIXES[fix] not in {f.reason for r in round_.checks.values() for f in r.findings}:
             return FixResult(name=fix, state=FixState.NOT_NEEDED)
         attempt = plan_attempt(tuple(plan for plan, _ in self.plans.values()), fix)
-        plan = the_plan(fix, attempt, setting.repeats, setting.undo)
-        gate = GateVerdict(name="ApprovalMissing", message="a person must agree")
-        return FixResult(name=fix, plan=plan, gates=(gate,) if setting.blocked else ())
+        plan = the_plan(fix, attempt, setting.repeats, setting.undo, setting.asks, setting.temporary)
+        refused_before = [
+            p for p, _ in self.plans.values() if p.status.state == PlanState.REJECTED and p.spec.fix == fix
+        ]
+        if any(p.metadata.name not in self.run.status.waived for p in refused_before):
+            return FixResult(name=fix, state=FixState.NOT_APPLICABLE, reason="Rejected")
+        stored = self.plans.get(plan.metadata.name)
+        view = self._plan_view(stored[0] if stored else plan, PlanSession())
+        return FixResult(name=fix, plan=plan, gates=closed(gate_facts(view, self.world.now)))
 
     def _store_plans(self, round_: Round) -> None:
         for result in (round_.fixes or {}).values():
             if result.plan is None:
                 continue
-            name = result.plan.metadata.name
-            if name not in self.world.plans:
-                self.world.plans[name] = result.plan, 1
-                self.world.record()
-                self.world.publish(name, self)
-            self.plans.setdefault(name, self.world.plans[name])
-            self.enqueue(name)
+            self._create(result.plan)
+
+    def _create(self, plan: RemediationPlan) -> None:
+        name = plan.metadata.name
+        if name not in self.world.plans:
+            self.world.plans[name] = plan, 1
+            self.world.record()
+            self.world.publish(name, self)
+        self.plans.setdefault(name, self.world.plans[name])
+        self.enqueue(name)
 
     # --- plans ---
 
@@ -388,21 +555,7 @@ class Operator:
         session = self.sessions.setdefault(name, PlanSession())
         for _ in range(20):
             plan, _ = self.plans[name]
-            over = self.run.status.settled
-            view = PlanView(
-                plan=plan,
-                run_state="Over" if over else "Active" if self.run.status.active_plan == name else "Idle",
-                epoch=self.epoch,
-                holder=self.holder,
-                call_timeout=TIMEOUT,
-                timing=TIMING,
-                busy=session.busy,
-                replanned=session.replanned,
-                answered=session.answered,
-                observed=session.observed,
-                judged=session.judged,
-            )
-            decision = decide_plan(view, world.now)
+            decision = decide_plan(self._plan_view(plan, session), world.now)
             written = decision.status != plan.status
             if written:
                 if not world.write_plan(self, name, decision.status):
@@ -410,21 +563,57 @@ class Operator:
                     self.enqueue(name)
                     return None
                 self.plans[name] = world.plans[name]
-                session.replanned = session.observed = None
+                session.replanned = session.observed = session.guarded = None
                 if decision.status.state != plan.status.state:
                     session.judged = None
                 if not session.busy:
                     session.answered = None
                 self.enqueue(RUN)
+            again = False
             for effect in decision.effects:
-                if session.retry_at is not None and world.now < session.retry_at and not written:
-                    return session.retry_at
-                self._start(name, session, effect)
+                match effect:
+                    case Answer():
+                        world.answer(effect)
+                        again = True
+                    case Tell(reason, message):
+                        world.told.append(redact(f"{reason}: {message}"))
+                    case Unprotect():
+                        again = world.set_finalizer(self, name, UNDO_FINALIZER, False)
+                        self.plans[name] = world.plans[name]
+                    case _ if session.retry_at is not None and world.now < session.retry_at and not written:
+                        return session.retry_at
+                    case _:
+                        self._start(name, session, effect)
+            if written and decision.status.state in TERMINAL:
+                world.unlock(plan)
             if decision.status.settled:
+                self._answer_without(self._words_on("RemediationPlan", name))
                 return None
+            if again:
+                continue
             if not (written and decision.wake_at is not None and decision.wake_at <= world.now):
                 return decision.wake_at
         raise AssertionError(f"I10: plan {name} is decided again and again at one instant, and never comes to rest")
+
+    def _plan_view(self, plan: RemediationPlan, session: PlanSession) -> PlanView:
+        world = self.world
+        return PlanView(
+            plan=plan,
+            run=None if world.run_gone else self.run,
+            grant=world.shop.grant,
+            words=self._words_on("RemediationPlan", plan.metadata.name),
+            admission=world.admission,
+            epoch=self.epoch,
+            holder=self.holder,
+            call_timeout=TIMEOUT,
+            timing=TIMING,
+            busy=session.busy,
+            replanned=session.replanned,
+            answered=session.answered,
+            observed=session.observed,
+            judged=session.judged,
+            guarded=session.guarded,
+        )
 
     def _start(self, name: str, session: PlanSession, effect: PlanEffect) -> None:
         plan, _ = self.plans[name]
@@ -449,19 +638,41 @@ class Operator:
         there = FIXES[plan.spec.fix] in shop.broken
         match effect:
             case Replan():
-                gone = Replanned(same=False, reason="WorldChanged", message="the fix is not needed any more")
-                gates = () if shop.is_granted(plan) else (GateVerdict(name="GrantMissing", message="narrowed"),)
-                session.replanned = Replanned(same=True, gates=gates) if there else gone
+                session.replanned = self._replanned(plan, there)
+            case CheckUndo() if plan.spec.undo is not None:
+                changed = moved_guard(plan.spec.undo.guards, plan.status.post_image, shop.image)
+                session.guarded = Guarded(changed=changed) if changed else Guarded(gates=world.lock(plan))
             case Execute():
                 session.answered = world.send(self, plan, effect)
             case Look(phase, index, attempt):
                 applied = shop.landed[plan.metadata.name, phase, index] > 0
                 changed = "" if applied or there else "the fix is not needed any more"
+                image = shop.image if applied and phase == "Apply" else None
                 session.observed = Observed(
-                    phase=phase, index=index, attempt=attempt, applied=applied, world_changed=changed
+                    phase=phase,
+                    index=index,
+                    attempt=attempt,
+                    applied=applied,
+                    world_changed=changed,
+                    post_image=image,
                 )
             case Judge():
                 session.judged = Judged(at=world.now, judgement=self._judgement(there))
+
+    def _replanned(self, plan: RemediationPlan, there: bool) -> Replanned | None:
+        """Look again, ask the gates with what is known now, take the locks, put the finalizer on."""
+        world, name = self.world, plan.metadata.name
+        if plan.spec.revert_of is not None:
+            if [fact.equals for fact in plan.spec.preconditions] != world.shop.image:
+                return Replanned(same=False, reason="WorldChanged", message="somebody changed it since")
+        elif not there:
+            return Replanned(same=False, reason="WorldChanged", message="the fix is not needed any more")
+        gates = closed(gate_facts(self._plan_view(plan, PlanSession()), world.now)) or world.lock(plan)
+        if not gates and UNDO_FINALIZER not in plan.metadata.finalizers:
+            if not world.set_finalizer(self, name, UNDO_FINALIZER, True):
+                return None
+            self.plans[name] = world.plans[name]
+        return Replanned(same=True, gates=gates)
 
     def _judgement(self, there: bool) -> Judgement:
         helps = self.world.setting.helps
@@ -476,7 +687,9 @@ class Operator:
 
 
 def unsettled(world: World) -> bool:
-    """Tell whether anything is still to be ended."""
-    return not world.run.status.settled or any(
-        not plan.status.settled and plan.status.state != PlanState.PROPOSED for plan, _ in world.plans.values()
-    )
+    """Tell whether anything is still to be ended, or answered."""
+    if not (world.run_gone or world.run.status.settled):
+        return True
+    plans = [plan for plan, _ in world.plans.values() if not plan.status.settled]
+    acting = any(plan.status.state not in OPEN_STATES or plan.spec.revert_of is not None for plan in plans)
+    return acting or any(not word.status.settled for word in world.words.values())

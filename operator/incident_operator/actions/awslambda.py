@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from ..api.meta import Duration, Risk
-from ..api.plan import Call, DiffLine, Hazard, Read, Repeat, Undo, Verify, Volatile
+from ..api.plan import Call, DiffLine, Guard, Hazard, Read, Repeat, Undo, Verify, Volatile
 from ..core.draft import Judgement, NotApplicable, PlanDraft
 from .base import ActionModel, CheckAction, Facts, FixAction, Found, Inputs, Output, ReasonInfo, Unclear, register
 from .ports import NotFound, Reader
@@ -513,6 +513,12 @@ def revision_of(inputs: FunctionInputs, *, alias: bool) -> Volatile:
     return Volatile(argument="RevisionId", read=read, path="RevisionId")
 
 
+def alias_guard(inputs: FunctionInputs) -> Guard:
+    """Return what an undo of the alias rests on: it still points where the fix put it."""
+    arguments = {"FunctionName": inputs.function_name, "Name": inputs.alias}
+    return Guard(read=Read(service="lambda", operation="get_alias", arguments=arguments), path="FunctionVersion")
+
+
 def move_alias(inputs: FunctionInputs, arn: str, version: Any, *, summary: str) -> Call:
     """Return the call that points the alias at one version and nothing else."""
     return Call(
@@ -605,7 +611,11 @@ class RollbackAlias(FixAction[RollbackInputs, RollbackFacts]):
                 deadline=timedelta(minutes=15),
             ),
             diff=(DiffLine(what=f"alias {inputs.label}", before=facts.current, after=target),),
-            undo=Undo(calls=(undo,), safe_when=f"the alias still points at {target}"),
+            undo=Undo(
+                calls=(undo,),
+                safe_when=f"the alias still points at {target}",
+                guards=(alias_guard(inputs),),
+            ),
             revert_if_worse=False,
         )
 
@@ -725,12 +735,15 @@ class SetConfiguration(FixAction[SetConfigurationInputs, SettingFacts]):
             calls.append(move_alias(inputs, function.arn, published, summary=summary))
             back = f"point {inputs.label} at version {function.alias_version} again"
             undo.insert(0, move_alias(inputs, function.arn, function.alias_version, summary=back))
+        guards = [self._guard(inputs, "get_function_configuration", _ARGUMENT[setting])]
+        guards += [alias_guard(inputs)] if inputs.alias else []
         signal = "timeouts" if setting == "timeout" else "runs out of memory"
         return self._draft(
             inputs,
             function,
             tuple(calls),
             tuple(undo),
+            tuple(guards),
             before=current,
             after=wanted,
             signal=f"{inputs.min_invocations} invocations of {inputs.label} without {signal}",
@@ -750,6 +763,7 @@ class SetConfiguration(FixAction[SetConfigurationInputs, SettingFacts]):
             function,
             (self._reserve(inputs, function, wanted),),
             (self._reserve(inputs, function, function.reserved),),
+            (self._guard(inputs, "get_function_concurrency", "ReservedConcurrentExecutions"),),
             before=function.reserved,
             after=wanted,
             signal=f"{inputs.min_invocations} requests to {inputs.label} without a throttle",
@@ -761,6 +775,7 @@ class SetConfiguration(FixAction[SetConfigurationInputs, SettingFacts]):
         function: Function,
         calls: tuple[Call, ...],
         undo: tuple[Call, ...],
+        guards: tuple[Guard, ...],
         *,
         before: int,
         after: int,
@@ -783,8 +798,14 @@ class SetConfiguration(FixAction[SetConfigurationInputs, SettingFacts]):
             diff=(
                 DiffLine(what=f"{inputs.setting} of {inputs.label}", before=f"{before}{unit}", after=f"{after}{unit}"),
             ),
-            undo=Undo(calls=undo, safe_when=f"the {inputs.setting} is still {after}{unit}"),
+            undo=Undo(calls=undo, safe_when=f"the {inputs.setting} is still {after}{unit}", guards=guards),
         )
+
+    @staticmethod
+    def _guard(inputs: SetConfigurationInputs, operation: str, path: str) -> Guard:
+        """Return what the undo rests on: the setting is still what the fix made it."""
+        read = Read(service="lambda", operation=operation, arguments={"FunctionName": inputs.function_name})
+        return Guard(read=read, path=path)
 
     def _configure(self, inputs: SetConfigurationInputs, function: Function, value: int) -> Call:
         return Call(

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from ..api.meta import Risk, parse_instant
-from ..api.plan import Call, DiffLine, Hazard, Repeat, Undo, Verify
+from ..api.plan import Call, DiffLine, Guard, Hazard, Read, Repeat, Undo, Verify
 from ..core.draft import GrantedAccess, Judgement, NotApplicable, PlanDraft, Removal
 from ..core.planning import is_protected
 from .awslambda import Denial, ErrorInputs, read_errors
@@ -603,7 +603,16 @@ class RestoreRoleAccess(FixAction[RestoreInputs, AccessFacts]):
             title=f"restore policy {name} of {inputs.role_name} to {former.former}",
             calls=(choose(former.former),),
             touches=(former.policy_arn,),
-            undo=Undo(calls=(choose(former.current),), safe_when=f"the default is still {former.former}"),
+            undo=Undo(
+                calls=(choose(former.current),),
+                safe_when=f"the default is still {former.former}",
+                guards=(
+                    Guard(
+                        read=Read(service="iam", operation="get_policy", arguments={"PolicyArn": former.policy_arn}),
+                        path="DefaultVersionId",
+                    ),
+                ),
+            ),
             diff=DiffLine(what=f"policy {name}", before=former.current, after=f"{former.former}: {gives}"[:2048]),
             grants=tuple(GrantedAccess(role=inputs.role_arn, action=a, resource=r) for a, r in former.gives),
             removals=removals,
@@ -635,7 +644,13 @@ class RestoreRoleAccess(FixAction[RestoreInputs, AccessFacts]):
             title=f"give {inputs.role_name} back {len(pairs)} permission{'s' if len(pairs) != 1 else ''}",
             calls=(put,),
             touches=(inputs.role_arn,),
-            undo=Undo(calls=(delete,), safe_when=f"{name} is still what was added"),
+            undo=Undo(
+                calls=(delete,),
+                safe_when=f"{name} is still what was added",
+                guards=(
+                    Guard(read=Read(service="iam", operation="get_role_policy", arguments=target), path="Statement"),
+                ),
+            ),
             diff=DiffLine(what=f"role {inputs.role_name}", before=None, after=f"{name}: {gives}"[:2048]),
             grants=tuple(GrantedAccess(role=inputs.role_arn, action=p.action, resource=p.resource) for p in pairs),
             removals=removals,

@@ -230,6 +230,20 @@ class Gateway:
             raise CallFailed(type(error).__name__, definite=isinstance(error, ConnectTimeoutError)) from None
         return CallAnswer(request_id=answer.get("ResponseMetadata", {}).get("RequestId"), result=kept)
 
+    def value(self, grant: AwsGrant, region: str, read: Read, path: str) -> Any:
+        """Return what a listed read has at a path now; None where the thing or the path is not there.
+
+        Errors: ReadError.
+        """
+        try:
+            answer = self.read(grant, region, read.service, read.operation, read.arguments)
+        except NotFound:
+            return None
+        try:
+            return _at(answer, path)
+        except (KeyError, TypeError):
+            return None
+
     def _fresh(self, grant: AwsGrant, region: str, read: Read, path: str) -> Any:
         """Return a guard's value as it is now."""
         try:

@@ -12,7 +12,7 @@ import logging
 import os
 import ssl
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -213,6 +213,33 @@ class Kube:
             raise
         if not carries(written.get("status") or {}, patch):
             raise KubeError(f"the API server did not keep the status of {metadata['name']}: are the CRDs current?")
+        return written
+
+    async def patch_metadata(
+        self,
+        stored: Raw,
+        *,
+        finalizers: Sequence[str] | None = None,
+        owner_references: Sequence[Mapping[str, Any]] | None = None,
+    ) -> Raw:
+        """Replace an object's finalizers or owners by compare-and-swap and return it as stored.
+
+        Errors: Conflict where the object is newer than `stored`, NotFound.
+        """
+        metadata = stored["metadata"]
+        changes: dict[str, Any] = {"resourceVersion": metadata["resourceVersion"]}
+        if finalizers is not None:
+            changes["finalizers"] = list(finalizers)
+        if owner_references is not None:
+            changes["ownerReferences"] = [dict(owner) for owner in owner_references]
+        self.writes += 1
+        written: Raw = await self.request(
+            "PATCH",
+            self.path(stored["kind"], metadata.get("namespace", ""), metadata["name"]),
+            query={"fieldValidation": "Strict"},
+            body={"metadata": changes},
+            content_type="application/merge-patch+json",
+        )
         return written
 
     async def namespace_labels(self, namespace: str) -> dict[str, str]:

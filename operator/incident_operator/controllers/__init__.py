@@ -6,6 +6,7 @@ from typing import Protocol
 
 from ..adapters.store import Key
 from .context import Context
+from .intervention import InterventionController
 from .plan import PlanController
 from .run import RunController
 from .runbook import RunbookController
@@ -24,6 +25,7 @@ def build(context: Context) -> Mapping[str, Controller]:
     return {
         "IncidentRun": RunController(context),
         "RemediationPlan": PlanController(context),
+        "Intervention": InterventionController(context),
         "Runbook": RunbookController(context, "Runbook"),
         "ClusterRunbook": RunbookController(context, "ClusterRunbook"),
     }

@@ -6,10 +6,12 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from ..actions.ports import Reader
+from ..adapters.admission import AdmissionProof
 from ..adapters.aws import Gateway
 from ..adapters.clock import Clock
 from ..adapters.evaluator import Answer, Evaluator
 from ..adapters.kube import Kube
+from ..adapters.locks import Locks
 from ..adapters.pool import Pool
 from ..adapters.store import Key, Store
 from ..api.grant import ActionGrant
@@ -48,6 +50,8 @@ class Context:
     aws: Gateway
     pool: Pool
     leader: Leadership
+    admission: AdmissionProof
+    locks: Locks
     runbooks: Runbooks
     revisions: Revisions
     #: Ask for a reconcile: kind and key.

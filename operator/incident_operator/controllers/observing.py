@@ -17,7 +17,7 @@ from ..actions.catalogue import catalogue, infos
 from ..actions.ports import Reader, ReadError
 from ..api.grant import ActionGrant
 from ..api.meta import format_instant
-from ..api.plan import Permission, RemediationPlan
+from ..api.plan import Permission, PlanState, RemediationPlan
 from ..api.run import CheckState, CheckStatus, Finding, FixState, Impact, IncidentRun, IncidentRunStatus
 from ..api.runbook import Check, FindingKind, Fix, RunbookSpec
 from ..core.draft import NotApplicable, PlanDraft
@@ -27,12 +27,11 @@ from ..core.risk import matches
 from ..core.run import CheckResult, FixResult, detected_at, outputs, plan_attempt
 from ..core.runbook import bind_inputs
 from .context import Context
+from .resolving import is_stale
 
 #: How long before its detection an incident is taken to have begun; scaled.
 LEAD = timedelta(minutes=15)
 MAX_OUTPUT_BYTES = 2048
-#: Read errors that pass by themselves.
-PASSING = frozenset({"Throttled", "Timeout", "Unreachable"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,7 +271,7 @@ async def _plan(
         message = f"no ActionGrant permits {fix.action} here; ask a platform admin for one"
         return FixResult(name=fix.name, state=FixState.NOT_APPLICABLE, reason="GrantMissing", message=message)
     wire = _without_nulls(rendered.value)
-    action, draft, _ = await draft_fix(context, scope, fix.action, wire, grant)
+    _, draft, _ = await draft_fix(context, scope, fix.action, wire, grant)
     if isinstance(draft, NotApplicable):
         return FixResult(name=fix.name, state=FixState.NOT_APPLICABLE, reason=draft.reason, message=draft.message)
     permission: Permission = await context.pool.run(
@@ -281,21 +280,28 @@ async def _plan(
     plan = complete(
         draft,
         run=scope.run,
-        fix=fix.name,
-        action=action.name,
+        fix=fix,
         attempt=plan_attempt(plans, fix.name),
         inputs=wire,
         grant=grant,
         permission=permission,
     )
-    baseline = status.baseline
+    refused = next((p for p in plans if p.status.state == PlanState.REJECTED and p.spec.hash == plan.spec.hash), None)
+    if refused is not None and refused.metadata.name not in status.waived:
+        message = f"this very plan was refused: {refused.status.message}"
+        return FixResult(name=fix.name, state=FixState.NOT_APPLICABLE, reason="Rejected", message=message)
+    stored = next((p for p in plans if p.metadata.name == plan.metadata.name), None)
     gates = closed(
         GateFacts(
             plan=plan.spec,
             run_automation=scope.run.spec.automation,
             grant=grant,
-            baseline=baseline,
+            baseline=status.baseline,
+            now=context.clock.now(),
+            approvals=stored.status.approvals if stored is not None else (),
             drill=scope.run.spec.drill,
+            runbook_stale=await is_stale(context, scope.run),
+            admission=await context.admission.in_force(),
         )
     )
     return FixResult(name=fix.name, plan=plan, gates=gates)

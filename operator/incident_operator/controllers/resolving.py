@@ -11,6 +11,7 @@ from ..core.run import Refusal
 from ..core.runbook import bind_parameters
 from .context import Context
 from .runbooks import revision_name
+from .tombstones import handled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +57,23 @@ async def resolve(context: Context, run: IncidentRun) -> Resolved | Refusal:
             message=f"no ActionGrant selects namespace {namespace}: a platform admin grants what its runs may touch",
         )
     if run.status.started_at is None:
+        refusal = await handled(context, run)
+        if refusal is not None:
+            return refusal
         await context.revisions.ensure(namespace, revision, spec)
     return Resolved(runbook=runbook, revision=revision, parameters=parameters, dependencies=graph, grants=grants)
+
+
+async def is_stale(context: Context, run: IncidentRun) -> bool:
+    """Tell whether the owner of a run's runbook has not confirmed it for longer than the runbook says."""
+    pin = run.status.runbook
+    spec = await context.revisions.load(run.metadata.namespace or "", pin.revision) if pin is not None else None
+    if pin is None or spec is None:
+        return False
+    maintenance = context.runbooks.read(pin.revision, spec)[0].maintenance
+    if maintenance is None or maintenance.review_every is None or maintenance.reviewed_at is None:
+        return False
+    return context.clock.now() >= maintenance.reviewed_at + maintenance.review_every
 
 
 def _spec_and_revision(runbook: dict[str, Any]) -> tuple[dict[str, Any], str]:

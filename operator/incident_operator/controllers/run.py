@@ -9,12 +9,16 @@ from typing import Any
 
 from ..adapters.kube import AlreadyExists, Conflict, NotFound
 from ..adapters.store import Key
+from ..api.intervention import Intervention, Verb
 from ..api.plan import PlanState, RemediationPlan
 from ..api.run import IncidentRun, IncidentRunStatus
+from ..core.approval import OPEN_STATES, Answer, said_at
 from ..core.run import (
+    FINALIZER,
     EndRound,
     FixResult,
     PlanFixes,
+    Protect,
     Refusal,
     Round,
     RunChecks,
@@ -23,9 +27,11 @@ from ..core.run import (
     StartRound,
     StorePlans,
     Tell,
+    Unprotect,
     decide_run,
     is_observe_only,
 )
+from .answering import answer, words_on
 from .context import Context
 from .observing import Scope, ask_check, look_back_from, measure_impact, plan_fix
 from .resolving import Resolved, resolve
@@ -88,8 +94,9 @@ class RunController:
                 await self._recall_plans(raw)
                 session.plans_known = True
                 plans = self._plans(run)
+            view = await self._view(run, resolved, session, plans)
             now = self._context.clock.now()
-            decision = decide_run(self._view(run, resolved, session, plans), now)
+            decision = decide_run(view, now)
             if decision.status != run.status:
                 try:
                     raw = await self._context.kube.write_status(raw, decision.status.wire())
@@ -103,19 +110,37 @@ class RunController:
                 self._context.store.put(KIND, raw)
             self._hand_on(run, decision.status)
             again = await self._perform(key, run, session, resolved, plans, decision.effects)
+            stored = self._context.store.get(KIND, key)
+            if stored is None and not decision.status.settled:  # deleted, once our finalizer was off
+                self._context.enqueue(KIND, key)
+                return None
+            raw = stored or raw
             if decision.status.settled:
+                for word in self._context.store.words_on(KIND, key):  # answered without the run
+                    self._context.enqueue("Intervention", (key[0], word["metadata"]["name"]))
                 self._forget(key)
                 return None
             if again or (decision.wake_at is not None and decision.wake_at <= now and decision.status != run.status):
                 continue
             return decision.wake_at
 
-    def _view(
+    async def _view(
         self, run: IncidentRun, resolved: Resolved | Refusal, session: Session, plans: tuple[RemediationPlan, ...]
     ) -> RunView:
         timing = self._context.settings.timing
+        words = self._words(run, plans)
+        newest = max((said_at(word) for word in words), default=None)
+        admission = await self._context.admission.in_force(after=newest) if words else None
         if isinstance(resolved, Refusal):
-            return RunView(run=run, refusal=resolved, plans=plans, timing=timing, round=session.round)
+            return RunView(
+                run=run,
+                refusal=resolved,
+                plans=plans,
+                timing=timing,
+                round=session.round,
+                words=words,
+                admission=admission,
+            )
         return RunView(
             run=run,
             runbook=resolved.runbook,
@@ -123,9 +148,21 @@ class RunController:
             dependencies=resolved.dependencies,
             plans=plans,
             round=session.round,
+            words=words,
+            admission=admission,
             timing=timing,
             observe_only=is_observe_only(run),
         )
+
+    def _words(self, run: IncidentRun, plans: tuple[RemediationPlan, ...]) -> tuple[Intervention, ...]:
+        """Return what people said of the run, and of plans of it that can't hear any more."""
+        namespace = run.metadata.namespace or ""
+        words = list(words_on(self._context, KIND, (namespace, run.metadata.name)))
+        for plan in plans:
+            if plan.status.settled:
+                said = words_on(self._context, "RemediationPlan", (namespace, plan.metadata.name))
+                words += [word for word in said if word.spec.verb == Verb.KEEP]
+        return tuple(sorted(words, key=lambda word: (said_at(word), word.metadata.name)))
 
     def _plans(self, run: IncidentRun) -> tuple[RemediationPlan, ...]:
         raw = self._context.store.plans_of(run.metadata.namespace or "", run.metadata.name)
@@ -197,9 +234,34 @@ class RunController:
                     again = True
                 case EndRound():
                     session.round, session.scope = None, None
+                case Answer():
+                    await answer(self._context, key[0], effect)
+                    again = True
+                case Protect():
+                    await self._with_finalizer(key, True)
+                    again = True
+                case Unprotect():
+                    await self._with_finalizer(key, False)
+                    again = True
                 case _:
                     log.warning("nothing to do %s for: %s has no round", type(effect).__name__, key)
         return again
+
+    async def _with_finalizer(self, key: Key, wanted: bool) -> None:
+        """Put our finalizer on the run, or take it off. Errors: Conflict, to decide anew."""
+        raw = self._context.store.get(KIND, key)
+        if raw is None:
+            return
+        kept = [f for f in raw["metadata"].get("finalizers", ()) if f != FINALIZER]
+        try:
+            patched = await self._context.kube.patch_metadata(raw, finalizers=[*kept, FINALIZER] if wanted else kept)
+        except NotFound:
+            self._context.store.remove(KIND, key)
+            return
+        if patched["metadata"].get("deletionTimestamp") and not patched["metadata"].get("finalizers"):
+            self._context.store.remove(KIND, key)
+        else:
+            self._context.store.put(KIND, patched)
 
     def _start(self, key: Key, session: Session, work: Coroutine[Any, Any, None]) -> None:
         async def guarded() -> None:
@@ -251,7 +313,7 @@ class RunController:
             for old in plans:
                 if old.spec.fix != fresh.spec.fix or old.status.settled or old.metadata.name == fresh.metadata.name:
                     continue
-                if old.status.state == PlanState.PROPOSED:
+                if old.status.state in OPEN_STATES and old.spec.revert_of is None:
                     await self._supersede(old)
             try:
                 wire = fresh.wire()
@@ -266,11 +328,14 @@ class RunController:
         stored = self._context.store.get("RemediationPlan", key)
         if stored is None:
             return
+        who = sorted({a.responder for a in plan.status.approvals})
+        void = f"; the approval of {', '.join(who)} is void" if who else ""
         status = plan.status.model_copy(
             update={
                 "state": PlanState.SUPERSEDED,
                 "reason": "WorldChanged",
-                "message": "a newer diagnosis plans this fix otherwise",
+                "message": f"a newer diagnosis plans this fix otherwise{void}",
+                "gates": (),
                 "finished_at": self._context.clock.now(),
                 "settled": True,
             }

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from ..api.meta import Risk
-from ..api.plan import Call, DiffLine, Hazard, Precondition, Undo, Verify
+from ..api.plan import Call, Capacity, DiffLine, Downstream, Hazard, Precondition, Undo, Verify
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,9 @@ class PlanDraft:
     Shape: `calls` in the order of execution; `touches` are the ARNs that change; `undo` or `irreversible`, one of
     them; `region` None means the run's. `grants` and `removals` are for drafts with the GrantsAccess hazard:
     the core asks people unless all of `grants` is restorable and every removal's actor is known and unprotected.
-    `ask_because` are further reasons (CamelCase) why a person must agree.
+    `ask_because` are further reasons (CamelCase) why a person must agree. `candidates` are ARNs that the calls may act
+    on, at most `max_targets` of them: a call's argument names them with `{fromTargets: {}}`. `capacity`, `downstream`
+    and `common_cause` are what the soft gates of those names judge.
     """
 
     title: str
@@ -57,6 +59,11 @@ class PlanDraft:
     grants: tuple[GrantedAccess, ...] = ()
     removals: tuple[Removal, ...] = ()
     ask_because: tuple[str, ...] = ()
+    candidates: tuple[str, ...] = ()
+    max_targets: int | None = None
+    capacity: Capacity | None = None
+    downstream: Downstream | None = None
+    common_cause: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,11 +6,13 @@ named in an approval's `override`. Source: design §4.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
-from ..api.grant import ActionGrant
+from ..api.grant import ActionGrant, ApprovalRule, Approvals
 from ..api.meta import Automation, Risk
-from ..api.plan import GateVerdict, Hazard, RemediationPlanSpec, Tier
+from ..api.plan import Approval, GateVerdict, Hazard, RemediationPlanSpec, Tier
 from ..api.run import Baseline
+from .approval import in_force, is_enough, overridden, told_progress
 from .risk import at_most, effective, matches
 
 
@@ -19,18 +21,40 @@ class GateFacts:
     """All that a gate may know.
 
     Shape: `grant` is the one that permits the plan's action now, read live; None where there is none any more.
+    `admission` says why it is not proven that people's words are checked, None where it is. `approvals` may have
+    run out. `cooldown_until` and `circuit_open` are of the policy that started the run, if one did.
     """
 
     plan: RemediationPlanSpec
     run_automation: Automation
     grant: ActionGrant | None
     baseline: Baseline | None
+    now: datetime
+    approvals: tuple[Approval, ...] = ()
     drill: bool = False
     runbook_valid: bool = True
+    runbook_stale: bool = False
     leading: bool = True
+    admission: str | None = None
+    cooldown_until: datetime | None = None
+    circuit_open: bool = False
+
+    @property
+    def rule(self) -> ApprovalRule:
+        """The rule by which people agree to this plan."""
+        approvals = self.grant.spec.approvals if self.grant is not None else Approvals()
+        return approvals.rule(self.plan.tier)
+
+    @property
+    def agreeing(self) -> tuple[Approval, ...]:
+        """The approvals that count now."""
+        return in_force(self.approvals, self.now)
 
 
 Gate = Callable[[GateFacts], GateVerdict | None]
+
+#: Hard gates that open without anybody changing the plan: worth waiting for.
+PASSING = frozenset({"GrantSuspended", "AdmissionUnproven", "ResourceLocked", "NotLeader"})
 
 
 def _blocks(name: str, message: str, *, hard: bool = True) -> GateVerdict:
@@ -44,20 +68,33 @@ def runbook_invalid(facts: GateFacts) -> GateVerdict | None:
     )
 
 
+def outside_grant(plan: RemediationPlanSpec, grant: ActionGrant) -> str | None:
+    """Return why a grant does not cover a plan: account, role, region, everything it touches (invariant I11)."""
+    name, aws = grant.metadata.name, grant.spec.aws
+    if aws is None:
+        return f"ActionGrant {name} has no aws section"
+    if aws.account != plan.account or aws.role_arn != plan.role:
+        return f"ActionGrant {name} is for another account or role now"
+    if plan.region not in aws.regions:
+        return f"ActionGrant {name} does not list region {plan.region}"
+    outside = [arn for arn in plan.touches if not matches(arn, aws.resources)]
+    return f"ActionGrant {name} does not list {outside[0]} in aws.resources" if outside else None
+
+
 def grant_missing(facts: GateFacts) -> GateVerdict | None:
     """No grant covers the plan's action, region and everything it touches (invariant I11)."""
-    grant, plan = facts.grant, facts.plan
-    if grant is None or grant.spec.aws is None:
-        return _blocks("GrantMissing", f"no ActionGrant permits {plan.action} here; ask a platform admin for one")
-    aws = grant.spec.aws
-    if aws.account != plan.account or aws.role_arn != plan.role:
-        return _blocks("GrantMissing", f"ActionGrant {grant.metadata.name} is for another account or role now")
-    if plan.region not in aws.regions:
-        return _blocks("GrantMissing", f"ActionGrant {grant.metadata.name} does not list region {plan.region}")
-    outside = [arn for arn in plan.touches if not matches(arn, aws.resources)]
-    if outside:
-        return _blocks("GrantMissing", f"ActionGrant {grant.metadata.name} does not list {outside[0]} in aws.resources")
-    return None
+    if facts.grant is None:
+        return _blocks("GrantMissing", f"no ActionGrant permits {facts.plan.action} here; ask a platform admin for one")
+    why = outside_grant(facts.plan, facts.grant)
+    return None if why is None else _blocks("GrantMissing", why)
+
+
+def grant_suspended(facts: GateFacts) -> GateVerdict | None:
+    """Somebody halted everything under this grant."""
+    suspended = facts.grant.spec.suspended if facts.grant is not None else None
+    if suspended is None or facts.grant is None:
+        return None
+    return _blocks("GrantSuspended", f"ActionGrant {facts.grant.metadata.name} is suspended: {suspended.reason}")
 
 
 def risk_above_ceiling(facts: GateFacts) -> GateVerdict | None:
@@ -83,29 +120,115 @@ def not_leader(facts: GateFacts) -> GateVerdict | None:
     return None if facts.leading else _blocks("NotLeader", "another replica leads")
 
 
+def admission_unproven(facts: GateFacts) -> GateVerdict | None:
+    """It is not proven that admission checks who says what: then nobody's word can be trusted."""
+    return None if facts.admission is None else _blocks("AdmissionUnproven", facts.admission)
+
+
 def approval_missing(facts: GateFacts) -> GateVerdict | None:
     """A person must agree: by risk, by tier, by hazard, by what is not known, or since users are well."""
+    why = _why_ask(facts)
+    if why is None or is_enough(facts.agreeing, facts.rule):
+        return None
+    return _blocks("ApprovalMissing", f"{why}; {told_progress(facts.agreeing, facts.rule)}")
+
+
+def _why_ask(facts: GateFacts) -> str | None:
     plan = facts.plan
+    if plan.revert_of is not None:
+        return "putting a settled fix back is a change of its own"
     if plan.ask_because:
-        return _blocks("ApprovalMissing", f"a person must agree: {', '.join(plan.ask_because)}")
+        return f"a person must agree: {', '.join(plan.ask_because)}"
     if plan.tier == Tier.SECURITY or {Hazard.EXPOSES_DATA, Hazard.LOSES_DATA} & set(plan.hazards):
-        return _blocks("ApprovalMissing", f"tier {plan.tier} is never automatic")
+        return f"tier {plan.tier} is never automatic"
     ceiling = ceilings(facts).apply_up_to
     if not at_most(plan.risk, ceiling):
-        return _blocks("ApprovalMissing", f"risk {plan.risk} is above applyUpTo {ceiling}")
+        return f"risk {plan.risk} is above applyUpTo {ceiling}"
     if facts.baseline is not None and facts.baseline.state == "Passing":
-        return _blocks("ApprovalMissing", "users were well before anything was touched (baseline Passing)")
+        return "users were well before anything was touched (baseline Passing)"
     return None
+
+
+def frozen(facts: GateFacts) -> GateVerdict | None:
+    """The grant says that nothing be changed in this time."""
+    for freeze in facts.grant.spec.freezes if facts.grant is not None else ():
+        if freeze.since <= facts.now < freeze.until:
+            return _blocks("Frozen", f"frozen until {freeze.until:%Y-%m-%d %H:%M}Z: {freeze.reason}", hard=False)
+    return None
+
+
+def cooldown(facts: GateFacts) -> GateVerdict | None:
+    """The policy that started the run acted a short while ago."""
+    until = facts.cooldown_until
+    if until is None or facts.now >= until:
+        return None
+    return _blocks("Cooldown", f"the policy rests until {until:%H:%M:%S}Z after its last run", hard=False)
+
+
+def circuit_open(facts: GateFacts) -> GateVerdict | None:
+    """The policy that started the run failed too often in a row."""
+    if not facts.circuit_open:
+        return None
+    return _blocks("CircuitOpen", "too many runs of this policy failed in a row: a person must look", hard=False)
+
+
+def runbook_stale(facts: GateFacts) -> GateVerdict | None:
+    """Nobody confirmed the runbook for longer than it says: its checks stay, its fixes ask."""
+    if not facts.runbook_stale:
+        return None
+    message = "the runbook's owner has not confirmed it for longer than maintenance.reviewEvery"
+    return _blocks("RunbookStale", message, hard=False)
+
+
+def health_budget(facts: GateFacts) -> GateVerdict | None:
+    """The plan would leave fewer healthy than there must be, and than there are."""
+    capacity = facts.plan.capacity
+    if capacity is None:
+        return None
+    floor = min(capacity.minimum, capacity.healthy_before)
+    if capacity.healthy_after >= floor:
+        return None
+    message = f"{capacity.healthy_after} would be healthy of {capacity.healthy_before} now; at least {floor} must be"
+    return _blocks("HealthBudget", message, hard=False)
+
+
+def common_cause(facts: GateFacts) -> GateVerdict | None:
+    """Every target fails alike: what they share is broken, and replacing some is no cure."""
+    if not facts.plan.common_cause:
+        return None
+    return _blocks("CommonCause", "all targets fail alike: look for what they share before replacing any", hard=False)
+
+
+#: Of a database's connections, at most so many may be used after a plan. Source: design §4.
+DOWNSTREAM_SHARE = 0.8
+
+
+def downstream_budget(facts: GateFacts) -> GateVerdict | None:
+    """What the plan adds would use more of the database's connections than it bears."""
+    downstream = facts.plan.downstream
+    if downstream is None or downstream.used + downstream.added <= DOWNSTREAM_SHARE * downstream.maximum:
+        return None
+    would = f"{downstream.used + downstream.added} of {downstream.maximum} database connections"
+    return _blocks("DownstreamBudget", f"{would} would be used; at most {DOWNSTREAM_SHARE:.0%} may be", hard=False)
 
 
 #: In the order in which they are shown.
 GATES: tuple[Gate, ...] = (
     runbook_invalid,
     grant_missing,
+    grant_suspended,
     risk_above_ceiling,
     permission_missing,
+    admission_unproven,
     not_leader,
     approval_missing,
+    frozen,
+    cooldown,
+    circuit_open,
+    runbook_stale,
+    health_budget,
+    common_cause,
+    downstream_budget,
 )
 
 
@@ -116,5 +239,12 @@ def ceilings(facts: GateFacts) -> Automation:
 
 
 def closed(facts: GateFacts, gates: Sequence[Gate] = GATES) -> tuple[GateVerdict, ...]:
-    """Return every gate that blocks; empty means the plan may be applied by the machine."""
-    return tuple(verdict for gate in gates if (verdict := gate(facts)) is not None)
+    """Return every gate that blocks, less the soft ones that enough people overrode; empty means: go."""
+    talked_away = overridden(facts.agreeing, facts.rule)
+    found = [verdict for gate in gates if (verdict := gate(facts)) is not None]
+    return tuple(v for v in found if v.hard or v.name not in talked_away)
+
+
+def can_open(gates: Sequence[GateVerdict]) -> bool:
+    """Tell whether people's words or time can open all of these: then a plan is worth waiting for."""
+    return all(not gate.hard or gate.name in PASSING or gate.name == "ApprovalMissing" for gate in gates)

@@ -13,11 +13,13 @@ from itertools import pairwise
 from typing import Literal
 
 from ..api.grant import ActionGrant
+from ..api.intervention import Intervention
 from ..api.plan import Call, CallState, JournalEntry, PlanState, RemediationPlan, Repeat
 from ..api.run import IncidentRun
+from .approval import in_force, is_enough
 from .plan import TERMINAL
 from .redact import is_clean
-from .risk import matches
+from .risk import at_most, matches
 from .run import is_observe_only
 
 
@@ -54,6 +56,9 @@ class Moment:
     grants: tuple[ActionGrant, ...] = ()
     sent: tuple[Sent, ...] = ()
     told: tuple[str, ...] = ()
+    words: Mapping[str, Intervention] = field(default_factory=dict)
+    #: Who holds the lock of an ARN, by the plan's uid; None where the observer can't tell.
+    locks: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,13 +84,6 @@ class Invariant:
     name: str
     why: str
     check: Check
-
-
-#: Named in the design, and checkable once the kinds they speak of exist.
-LATER: Mapping[str, str] = {
-    "I5 one holder per resource": "needs the lock Leases",
-    "I9 what a person wrote is never overwritten": "needs Interventions, Incidents and reviews",
-}
 
 
 def check_history(history: Sequence[Moment], *, without: frozenset[str] = frozenset()) -> list[Violation]:
@@ -180,6 +178,7 @@ def _planned(plan: RemediationPlan, sent: Sent) -> Call | None:
 
 
 def _within_plan(before: Moment, after: Moment) -> Iterable[str]:
+    yield from _agreed(before, after)
     for name, new in after.plans.items():
         old = before.plans.get(name)
         if old is not None and old.spec is not new.spec and old.spec != new.spec:
@@ -220,6 +219,8 @@ def _read_only(before: Moment, after: Moment) -> Iterable[str]:
 def _settled(before: Moment, after: Moment) -> Iterable[str]:
     for sent in after.sent:
         run = _run_of(before, sent)
+        if _acts_alone(before.plans.get(sent.plan or "")):
+            continue
         if sent.mutating and sent.plan is not None and (run is None or run.status.settled):
             yield f"{_name(sent)} was sent for a run that is {'gone' if run is None else 'settled'}"
     for name, old in before.runs.items():
@@ -230,6 +231,11 @@ def _settled(before: Moment, after: Moment) -> Iterable[str]:
         now = after.plans.get(name)
         if now is not None and now is not was and was.status.settled and now.status != was.status:
             yield f"plan {name} was settled as {was.status.state} and changed to {now.status.state}"
+
+
+def _acts_alone(plan: RemediationPlan | None) -> bool:
+    """Tell whether a plan may act after its run: the end of a temporary fix, or a settled plan put back by people."""
+    return plan is not None and (plan.spec.revert_of is not None or plan.status.temporary is not None)
 
 
 def _run_of(moment: Moment, sent: Sent) -> IncidentRun | None:
@@ -243,6 +249,60 @@ def _granted(before: Moment, after: Moment) -> Iterable[str]:
         plan = before.plans.get(sent.plan or "")
         if sent.mutating and plan is not None and not any(_covers(g, plan) for g in before.grants):
             yield f"{_name(sent)} touches {', '.join(plan.spec.touches)} without a grant that lists it"
+        elif sent.mutating and plan is not None and all(g.spec.suspended for g in before.grants):
+            yield f"{_name(sent)} was sent although every grant is suspended"
+
+
+def _locked(before: Moment, after: Moment) -> Iterable[str]:
+    for sent in after.sent:
+        plan = before.plans.get(sent.plan or "")
+        if not sent.mutating or plan is None or before.locks is None:
+            continue
+        for arn in plan.spec.touches:
+            holder = before.locks.get(arn)
+            if holder != plan.metadata.uid:
+                yield f"{_name(sent)} was sent while the lock of {arn} is held by {holder or 'nobody'}"
+
+
+def _agreed(before: Moment, after: Moment) -> Iterable[str]:
+    """The first call of a plan that must ask rests on enough approvals of this very plan."""
+    for sent in after.sent:
+        plan = before.plans.get(sent.plan or "")
+        if not sent.mutating or plan is None or (sent.phase, sent.index, sent.attempt) != ("Apply", 0, 1):
+            continue
+        run, grant = before.runs.get(plan.spec.run_ref.name), next((g for g in before.grants if _covers(g, plan)), None)
+        if run is None or grant is None or not _must_ask(plan, run, grant):
+            continue
+        started = plan.status.started_at or before.at
+        if not is_enough(in_force(plan.status.approvals, started), grant.spec.approvals.rule(plan.spec.tier)):
+            agreed = len(plan.status.approvals)
+            yield f"{_name(sent)} was sent, and only {agreed} people agreed to a {plan.spec.tier} plan"
+
+
+def _must_ask(plan: RemediationPlan, run: IncidentRun, grant: ActionGrant) -> bool:
+    ceilings = (run.spec.automation.apply_up_to, grant.spec.automation.apply_up_to)
+    above = any(not at_most(plan.spec.risk, ceiling) for ceiling in ceilings)
+    return above or bool(plan.spec.ask_because) or plan.spec.revert_of is not None
+
+
+def _kept(before: Moment, after: Moment) -> Iterable[str]:
+    """What people said stays as they said it, and what it came to stays answered."""
+    for name, was in before.words.items():
+        now = after.words.get(name)
+        if now is None:
+            yield f"intervention {name} is gone"
+        elif now.spec != was.spec:
+            yield f"intervention {name} was rewritten"
+        elif was.status.settled and now.status != was.status:
+            yield f"intervention {name} was answered, and answered otherwise later"
+    for name, old in before.runs.items():
+        new = after.runs.get(name)
+        if new is not None and new is not old and new.spec != old.spec:
+            yield f"the spec of run {name} was written by the operator"
+    for name, plan in before.plans.items():
+        later = after.plans.get(name)
+        if later is not None and later.status.approvals[: len(plan.status.approvals)] != plan.status.approvals:
+            yield f"an approval of plan {name} was lost or rewritten"
 
 
 def _covers(grant: ActionGrant, plan: RemediationPlan) -> bool:
@@ -290,9 +350,12 @@ def _flagged(before: Moment, after: Moment) -> Iterable[str]:
 
 _NEXT_STATES: Mapping[PlanState, frozenset[PlanState]] = {
     PlanState.PROPOSED: frozenset(PlanState) - {PlanState.PROPOSED},
-    PlanState.APPROVED: frozenset(PlanState) - {PlanState.PROPOSED, PlanState.APPROVED},
-    PlanState.APPLYING: frozenset({PlanState.VERIFYING}) | TERMINAL,
+    # An approval may run out before it is used.
+    PlanState.APPROVED: frozenset(PlanState) - {PlanState.APPROVED},
+    PlanState.APPLYING: frozenset({PlanState.VERIFYING, PlanState.REVERTING}) | TERMINAL,
     PlanState.VERIFYING: frozenset({PlanState.REVERTING}) | TERMINAL,
+    # The end of a temporary fix.
+    PlanState.HELPED: frozenset({PlanState.REVERTING, PlanState.UNDO_BLOCKED}),
     PlanState.REVERTING: frozenset({PlanState.REVERTED, PlanState.UNDO_BLOCKED, PlanState.UNKNOWN}),
 }
 
@@ -367,9 +430,14 @@ INVARIANTS: tuple[Invariant, ...] = (
     ),
     _ONCE,
     Invariant(
-        name="I4 executed calls are those of the plan",
+        name="I4 executed calls are those of the approved plan",
         why="what a person approves is exactly what is executed",
         check=_within_plan,
+    ),
+    Invariant(
+        name="I5 one holder per resource",
+        why="two plans that change one thing at once undo, or hide, each other's effect",
+        check=_locked,
     ),
     Invariant(
         name="I6 no secret in status, events or logs",
@@ -382,6 +450,11 @@ INVARIANTS: tuple[Invariant, ...] = (
         check=_settled,
     ),
     _FLAGGED,
+    Invariant(
+        name="I9 what a person wrote is never overwritten",
+        why="the objects are the audit trail: who said what, and when, must be readable afterwards",
+        check=_kept,
+    ),
     Invariant(
         name="I10 replaying any event changes nothing",
         why="watches repeat, reorder and come late; a story that can go backwards is no truth to decide on",

@@ -1,8 +1,7 @@
 """From an action's draft to a plan: account, role, tier, hash and name. Source: decisions 13, 14, 24."""
 
 import hashlib
-from collections.abc import Mapping
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import rfc8785
@@ -11,14 +10,17 @@ from ..api.grant import ActionGrant
 from ..api.meta import API_VERSION, Metadata, OwnerReference, Risk
 from ..api.plan import (
     Call,
+    Guard,
     Hazard,
     Permission,
+    Precondition,
     RemediationPlan,
     RemediationPlanSpec,
     RunReference,
     Tier,
 )
 from ..api.run import IncidentRun
+from ..api.runbook import Fix
 from .draft import GrantedAccess, PlanDraft
 from .risk import covers, matches
 
@@ -118,8 +120,7 @@ def complete(
     draft: PlanDraft,
     *,
     run: IncidentRun,
-    fix: str,
-    action: str,
+    fix: Fix,
     attempt: int,
     inputs: Mapping[str, Any],
     grant: ActionGrant,
@@ -134,11 +135,11 @@ def complete(
         raise ValueError(f"ActionGrant {grant.metadata.name} has no aws section")
     region = draft.region or aws.regions[0]
     asks = reasons_to_ask(draft, grant)
-    hash_ = hash_draft(draft, fix=fix, account=aws.account, region=region, role=aws.role_arn)
+    hash_ = hash_draft(draft, fix=fix.name, account=aws.account, region=region, role=aws.role_arn)
     spec = RemediationPlanSpec(
         run_ref=RunReference(name=run.metadata.name, uid=run.metadata.uid),
-        fix=fix,
-        action=action,
+        fix=fix.name,
+        action=fix.action,
         attempt=attempt,
         title=draft.title,
         inputs=dict(inputs),
@@ -155,23 +156,100 @@ def complete(
         undo=draft.undo,
         irreversible=draft.irreversible,
         revert_if_worse=draft.revert_if_worse,
+        candidates=draft.candidates,
+        max_targets=draft.max_targets,
+        capacity=draft.capacity,
+        downstream=draft.downstream,
+        common_cause=draft.common_cause,
+        temporary=fix.temporary,
+        deletion_policy=run.spec.deletion_policy,
         account=aws.account,
         region=region,
         role=aws.role_arn,
         hash=hash_,
         hash_version=HASH_VERSION,
     )
+    owner = OwnerReference(api_version=API_VERSION, kind="IncidentRun", name=run.metadata.name, uid=run.metadata.uid)
+    return _named(spec, run.metadata.name, run.metadata.namespace, owner)
+
+
+#: Velero restores a status only where this is set: without it a restored plan would start anew.
+RESTORE_STATUS = {"velero.io/restore-status": "true"}
+
+
+def _named(spec: RemediationPlanSpec, run: str, namespace: str | None, *owners: OwnerReference) -> RemediationPlan:
     metadata = Metadata(
-        name=plan_name(run.metadata.name, fix, attempt, hash_),
-        namespace=run.metadata.namespace,
-        labels={"ops.shopsmart.com/run": run.metadata.name[:63].rstrip("-."), "ops.shopsmart.com/fix": fix},
-        owner_references=(
-            OwnerReference(api_version=API_VERSION, kind="IncidentRun", name=run.metadata.name, uid=run.metadata.uid),
-        ),
+        name=plan_name(run, spec.fix, spec.attempt, spec.hash),
+        namespace=namespace,
+        labels={"ops.shopsmart.com/run": run[:63].rstrip("-."), "ops.shopsmart.com/fix": spec.fix},
+        annotations=RESTORE_STATUS,
+        owner_references=owners,
     )
     return RemediationPlan(metadata=metadata, spec=spec)
 
 
-def call_timeout(call: Call, default: timedelta = timedelta(seconds=10)) -> timedelta:
-    """Return how long a call may take; real time, never scaled."""
-    return call.timeout or default
+def revert_of(plan: RemediationPlan, attempt: int) -> RemediationPlan | None:
+    """Return the plan that puts a settled plan back; None where it can't be: no undo, or nothing known to rest on.
+
+    It rests on what the undo's guards read right after the fix: it is made only if all of it is still so. It has no
+    owner: it may be wanted when the run is gone. Source: decision 16.
+    """
+    undo = plan.spec.undo
+    if undo is None or not plan.status.calls or (undo.guards and not isinstance(plan.status.post_image, list)):
+        return None
+    images = plan.status.post_image or []
+    calls = undo.calls
+    spec = plan.spec.model_copy(
+        update={
+            "attempt": attempt,
+            "title": f"put back: {plan.spec.title}"[:1024],
+            "calls": calls,
+            "preconditions": tuple(
+                Precondition(read=guard.read, path=guard.path, equals=image)
+                for guard, image in zip(undo.guards, images, strict=True)
+            ),
+            "diff": tuple(d.model_copy(update={"before": d.after, "after": d.before}) for d in plan.spec.diff),
+            "hazards": (),
+            "ask_because": (),
+            "tier": _TIER[plan.spec.risk],
+            "undo": None,
+            "irreversible": f"it is itself the undo of {plan.metadata.name}; the fix can be planned anew",
+            "revert_if_worse": False,
+            "temporary": None,
+            "revert_of": plan.metadata.name,
+            "candidates": (),
+            "max_targets": None,
+        }
+    )
+    hashed = digest({"revertOf": plan.metadata.uid, "calls": [_hashed_call(c) for c in calls], "attempt": attempt})
+    spec = spec.model_copy(update={"hash": hashed})
+    return _named(spec, plan.spec.run_ref.name, plan.metadata.namespace)
+
+
+def with_targets(value: Any, targets: Sequence[str]) -> Any:
+    """Return a call's arguments with each `{fromTargets: {after, as}}` replaced by the list of targets.
+
+    Shape: the ARNs as they are; with `after`, what follows its last occurrence; with `as`, each as an object of that
+    one key: `{fromTargets: {after: /, as: Id}}` gives `[{Id: i-1}, {Id: i-2}]`.
+    """
+    if isinstance(value, Mapping):
+        if set(value) == {"fromTargets"}:
+            how = value["fromTargets"]
+            names = [arn.rpartition(how["after"])[2] if "after" in how else arn for arn in targets]
+            return [{how["as"]: name} for name in names] if "as" in how else names
+        return {k: with_targets(v, targets) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [with_targets(v, targets) for v in value]
+    return value
+
+
+def moved_guard(guards: Sequence[Guard], was: Any, now: Sequence[Any]) -> str:
+    """Return what differs from what was read right after the fix, in words; empty where nothing does."""
+    if not guards:
+        return ""
+    if not isinstance(was, list) or len(was) != len(guards):
+        return "what the fix left was not recorded"
+    for guard, before, after in zip(guards, was, now, strict=True):
+        if before != after:
+            return f"{guard.read.service}:{guard.read.operation} {guard.path} was changed since"
+    return ""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from ..api.run import IncidentRunStatus, TimelineEntry
@@ -9,6 +10,15 @@ from .redact import redact
 
 MAX_STATUS_BYTES = 64 * 1024
 _FIRST, _LAST = 20, 60
+
+
+@dataclass(frozen=True)
+class Tell:
+    """Post a Kubernetes Event: an effect of decisions."""
+
+    reason: str
+    message: str
+    warning: bool = False
 
 
 def told(

@@ -12,10 +12,12 @@ from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from ..actions.catalogue import infos
+from ..adapters.admission import AdmissionProof
 from ..adapters.aws import Gateway
 from ..adapters.clock import Clock
 from ..adapters.evaluator import Evaluator
 from ..adapters.kube import Kube, KubeError, NotFound
+from ..adapters.locks import Locks
 from ..adapters.pool import Pool
 from ..adapters.store import Key, Store
 from ..controllers import Controller, build
@@ -76,6 +78,8 @@ class App:
 
     async def _lead(self, kube: Kube, leader: Leader) -> int:
         store, pool, evaluator = Store(), Pool(self._settings.effect_threads), Evaluator()
+        admission = AdmissionProof(kube, self._clock, self._settings.operator_namespace)
+        locks = Locks(kube, self._clock, self._settings.operator_namespace)
         context = Context(
             settings=self._settings,
             clock=self._clock,
@@ -85,6 +89,8 @@ class App:
             aws=Gateway(now=self._clock.now, scaled=self._settings.scaled),
             pool=pool,
             leader=leader,
+            admission=admission,
+            locks=locks,
             runbooks=Runbooks(infos()),
             revisions=Revisions(kube),
             enqueue=self._enqueue,
@@ -104,6 +110,7 @@ class App:
                 "api_writes": ("Writes to the API server", lambda: float(kube.writes)),
                 "api_conflicts": ("Status writes that met a newer object", lambda: float(kube.conflicts)),
                 "events_dropped": ("Kubernetes Events that could not be posted", lambda: float(kube.events_dropped)),
+                "admission_proven": ("1 while a forged intervention is refused", lambda: float(admission.proven)),
                 "watch_events": ("Events of all watches", lambda: float(watch.events)),
             }
         )
@@ -116,7 +123,8 @@ class App:
             for _ in range(self._settings.workers):
                 self._start(self._work(controllers))
             self._start(kube.post_events())
-            self._start(watch.sweep())
+            self._start(admission.keep_proving())
+            self._start(watch.sweep(locks.sweep))
             stopping = asyncio.create_task(self._stop.wait())
             await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()

@@ -6,7 +6,7 @@ kopf is used for watching, authentication and its life cycle only; its timers, d
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import kopf
@@ -76,14 +76,21 @@ class Watch:
         for kind in WATCHED:
             await self._list(kind)
 
-    async def sweep(self) -> None:
-        """List again every few minutes, until cancelled: finds what a broken watch missed."""
+    async def sweep(self, leftovers: Callable[[], Awaitable[None]]) -> None:
+        """List again every few minutes, until cancelled: finds what a broken watch missed.
+
+        `leftovers` frees what operators left behind that ended before they could; first at once.
+        """
+        listed = True
         while True:
-            await asyncio.sleep(SWEEP_SECONDS)
             try:
-                await self.list_all()
+                await leftovers()
+                if not listed:
+                    await self.list_all()
             except KubeError as error:
                 log.warning("the sweep is left out this time: %s", error)
+            listed = False
+            await asyncio.sleep(SWEEP_SECONDS)
 
     async def _list(self, kind: type[KubernetesObject]) -> None:
         name = kind.resource.kind
@@ -116,6 +123,9 @@ class Watch:
             for run in self._store.all("IncidentRun"):
                 if not (run.get("status") or {}).get("startedAt"):
                     self._enqueue("IncidentRun", key_of(run))
+        if kind == "ActionGrant":  # halted, or let go on
+            for plan in self._store.all("RemediationPlan"):
+                self._enqueue("RemediationPlan", key_of(plan))
 
     async def run(self, spawned: Callable[[], None]) -> None:
         """Watch until cancelled; `spawned` is called once kopf has taken the signal handlers, to take them back.

@@ -1,0 +1,50 @@
+"""Decide for a run: accept, diagnose, choose the next fix, wait for recovery, end.
+
+The run is the story; the plan is the only truth about execution (decision 4).
+"""
+
+from datetime import datetime
+
+from ...api.run import RunPhase
+from .accepting import accept
+from .asking import ask_on
+from .baton import with_baton
+from .choosing import approved_plan, hand_over
+from .diagnosing import diagnose
+from .ending import cancelled, end
+from .people import hear
+from .recovery import wait_for_recovery
+from .view import EndRound, Refusal, RunDecision, RunView
+
+#: Phases in which an approved plan goes first.
+_WAITING = frozenset({RunPhase.AWAITING_APPROVAL, RunPhase.VERIFYING})
+
+
+def decide_run(view: RunView, now: datetime) -> RunDecision:
+    """Return the next status, effects and wake-up of a run. Total and deterministic; `now` is aware UTC."""
+    status = view.run.status
+    if status.settled:
+        return RunDecision(status=status)
+    heard = hear(view, now)
+    if heard is not None:
+        return heard
+    # A plan under way comes first: a run that ended without it would leave it to act for a settled run (I7, I8).
+    if status.active_plan is not None:
+        return with_baton(view, now)
+    if status.cancelling is not None or (
+        view.run.metadata.deletion_timestamp is not None and status.started_at is not None
+    ):
+        return cancelled(view, now)
+    if status.started_at is None:
+        return accept(view, now)
+    if view.runbook is None:
+        refusal = view.refusal or Refusal(reason="RevisionLost", message="the pinned revision of the runbook is gone")
+        return end(view, status, RunPhase.FAILED, refusal.reason, refusal.message, now)
+    approved = approved_plan(view)
+    if approved is not None and status.paused is None and status.phase in _WAITING:
+        return hand_over(view, status, approved, now, (EndRound(),))
+    if status.phase == RunPhase.DIAGNOSING or status.diagnosed_at is None:
+        return diagnose(view, now)
+    if status.phase == RunPhase.AWAITING_APPROVAL:
+        return ask_on(view, now)
+    return wait_for_recovery(view, now)
