@@ -19,6 +19,7 @@ from typing import Any
 
 import click
 
+from dev.admission import await_admission, policies
 from dev.controlplane.build import BuildError, to_stderr
 from dev.controlplane.certificates import write_private
 from dev.controlplane.cluster import Cluster, answers
@@ -135,7 +136,7 @@ class Stack:
             with self._timed("control plane") as done:
                 self._cluster.up()
                 done(self.server or "")
-            with self._timed("kinds, roles, runbooks") as done:
+            with self._timed("kinds, rules, runbooks") as done:
                 done(self._apply())
             seeding.result()
         if self._with_shop:
@@ -242,21 +243,25 @@ class Stack:
     # --- what the cluster gets --------------------------------------------------------------------------------
 
     def _apply(self) -> str:
-        """Apply kinds, rights, runbooks and the shop's grant; return what there is, in words."""
+        """Apply kinds, rights, admission, runbooks and the shop's grant; return what there is, in words."""
         kubectl = Kubectl(self.kubeconfig())
         kinds = kustomized(ROOT / "crds")
         ours = labels(self.state_dir)
         base = [labelled(manifest, ours) for manifest in kustomized(ROOT / "manifests/dev")]
         instances = [labelled(manifest, ours) for manifest in self._instances()]
-        self._refuse_strangers(base)
+        admission = [labelled(manifest, ours) for manifest in policies(kubectl)]
+        self._refuse_strangers(base + admission)
         kubectl.apply(kinds + base)
         kubectl.run("wait", "--for=condition=Established", "crd", *(m["metadata"]["name"] for m in kinds))
         self._await_kinds(kubectl, kinds)
+        kubectl.apply(admission)
         self._refuse_strangers(instances)
         kubectl.apply(instances)
         self._write_operator_kubeconfig(kubectl)
+        await_admission(kubectl, admission, OPERATOR_NAMESPACE)
         runbooks = sum(manifest["kind"] == "ClusterRunbook" for manifest in instances)
-        return f"{len(kinds)} kinds, {runbooks} runbooks"
+        rules = sum(manifest["kind"].endswith("AdmissionPolicy") for manifest in admission)
+        return f"{len(kinds)} kinds, {rules} admission policies, {runbooks} runbooks"
 
     def _refuse_strangers(self, manifests: list[Manifest]) -> None:
         if isinstance(self._cluster, CurrentCluster):

@@ -155,6 +155,8 @@ class Cluster:
             f"--kubeconfig={self.kubeconfig()}",
             f"--controllers={','.join(CONTROLLERS)}",
             f"--service-account-private-key-file={self._pki / 'sa.key'}",
+            # As clusters do: admission knows the garbage collector from the admin.
+            "--use-service-account-credentials=true",
             "--leader-elect=false",
             "--secure-port=0",
             "--kube-api-qps=200",

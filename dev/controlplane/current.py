@@ -19,6 +19,10 @@ KINDS = (
     "namespaces",
     "clusterroles.rbac.authorization.k8s.io",
     "clusterrolebindings.rbac.authorization.k8s.io",
+    "validatingadmissionpolicybindings.admissionregistration.k8s.io",
+    "validatingadmissionpolicies.admissionregistration.k8s.io",
+    "mutatingadmissionpolicybindings.admissionregistration.k8s.io",
+    "mutatingadmissionpolicies.admissionregistration.k8s.io",
     "actiongrants.ops.shopsmart.com",
     "clusterrunbooks.ops.shopsmart.com",
 )

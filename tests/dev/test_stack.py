@@ -69,6 +69,8 @@ def test_people_may_what_their_groups_may(stack: Stack) -> None:
         assert person.may("create", "incidentruns", group)
         assert not person.may("create", "actiongrants", group)
         assert not person.may("create", "remediationplans", group)
+        assert person.may("approve-destructive", "remediationplans", group)
+        assert not person.may("break-glass", "remediationplans", group)
         assert not person.may("get", "secrets")
 
 
@@ -209,7 +211,8 @@ def test_the_current_context_can_be_used_and_is_left_as_it_was(
         names = {item["metadata"]["name"] for item in theirs.json("get", "namespaces")["items"]}
         assert "theirs" in names
         assert "incident-system" not in names
-        assert "incident-responder" not in theirs.run("get", "clusterroles", "-o", "name")
+        kinds = "clusterroles,validatingadmissionpolicies,validatingadmissionpolicybindings,mutatingadmissionpolicies"
+        assert "incident-" not in theirs.run("get", kinds, "-o", "name")
         assert plain.running()
     finally:
         plain.down()

@@ -38,6 +38,11 @@ COMMANDS: Mapping[str, str] = {
     "kubectl wait --for=condition=Finished incidentrun/inc-2023-1247 --timeout=30m": (
         "tests/repo/test_quickstart.py::test_the_readme_works_as_it_is_printed"
     ),
+    "kubectl auth can-i approve-low remediationplans": (
+        "tests/e2e/test_attacks.py::test_the_verb_that_one_has_is_enough"
+    ),
+    "kubectl apply -k manifests/admission": "tests/e2e/test_admission_proof.py::installed",
+    "kubectl apply -k manifests/admission/stamping": "tests/e2e/test_admission_proof.py::installed",
     "kubectl -n incident-system scale deployment/incident-operator --replicas=0": (
         "tests/repo/test_documented_commands.py::test_the_deployment_to_scale_down_is_the_shipped_one"
     ),
