@@ -55,7 +55,10 @@ class PortBook:
         # 0 stands for "any": a name that is new must not shift the others' preferences.
         ports = free_ports(self._host, len(names), tuple(known.get(name, 0) for name in names))
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        self._file.write_text(json.dumps({**known, **dict(zip(names, ports, strict=True))}, indent=1))
+        # At once: another thread of the stack may be reading where a part is.
+        written = self._file.with_suffix(".tmp")
+        written.write_text(json.dumps({**known, **dict(zip(names, ports, strict=True))}, indent=1))
+        written.replace(self._file)
         return ports
 
     def recorded(self, name: str) -> int | None:
