@@ -21,9 +21,10 @@ $(VENV)/.stamp: requirements-dev.lock pyproject.toml
 	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -e .
 	@touch $@
 
-lock: ## Resolve the dependencies anew into the two hashed lock files
+lock: ## Resolve the dependencies anew into the hashed lock files
 	$(BIN)/uv pip compile -q --generate-hashes --no-header --no-emit-index-url pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile -q --generate-hashes --no-header --no-emit-index-url --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	printf 'hatchling\nuv\n' | $(BIN)/uv pip compile -q --generate-hashes --no-header --no-emit-index-url - -o requirements-build.lock
 
 fmt: setup ## Format the code
 	$(BIN)/ruff format .

@@ -46,7 +46,8 @@ class Stack:
     """All parts of one state directory.
 
     Shape: `operator=False`, `shop=False` and `aws=False` leave these out: tests start their own. The shop needs the
-    simulated AWS. `cluster` is "own" or "current"; by default what CLUSTER says.
+    simulated AWS. `cluster` is "own" or "current"; by default what CLUSTER says. `audit`: a cluster of our own keeps
+    in `audit_log` what operators ask of it.
     """
 
     def __init__(
@@ -59,9 +60,11 @@ class Stack:
         time_scale: float = 20,
         latency: str = "0ms",
         cluster: str | None = None,
+        audit: bool = False,
         say: Callable[[str], None] = to_stderr,
     ) -> None:
         self.state_dir = state_dir.resolve()
+        self._audited = f"system:serviceaccounts:{OPERATOR_NAMESPACE}" if audit else None
         self._with_operator, self._with_shop, self._with_aws = operator, shop, aws
         self._time_scale, self._latency, self._say = time_scale, latency, say
         self.address = address()
@@ -72,7 +75,7 @@ class Stack:
     def _cluster_of(self, mode: str) -> Cluster | CurrentCluster:
         namespace = SHOP_NAMESPACE if self._with_shop else "default"
         if mode == "own":
-            return Cluster(self.state_dir, self._say, namespace)
+            return Cluster(self.state_dir, self._say, namespace, self._audited)
         if mode == "current":
             return CurrentCluster(self.state_dir, self._say, namespace)
         raise KubectlError(f"CLUSTER is {mode!r}; it can be `own` (the default) or `current`")
@@ -85,6 +88,13 @@ class Stack:
     def operator_kubeconfig(self) -> Path:
         """The kubeconfig of the operator's ServiceAccount."""
         return self.state_dir / "kubeconfig-operator"
+
+    @property
+    def audit_log(self) -> Path:
+        """Where a cluster of our own keeps what operators ask of it. Errors: LookupError where it keeps nothing."""
+        if self._audited is None or not isinstance(self._cluster, Cluster):
+            raise LookupError("this stack was made without `audit`")
+        return self._cluster.audit_log
 
     @property
     def server(self) -> str | None:

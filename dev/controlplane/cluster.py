@@ -43,13 +43,25 @@ CONTROLLERS = (
 START_SECONDS = 60.0
 #: What is stored goes with it, and with watches open an API server takes its time.
 STOP_SECONDS = 1.5
+#: One line for each request when it was answered, and for a watch one more when it begins (ResponseStarted).
+AUDIT_POLICY = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"]}
 
 
 class Cluster:
-    """A control plane whose files are in `state_dir`. Not for two processes at once: the stack holds a lock."""
+    """A control plane whose files are in `state_dir`. Not for two processes at once: the stack holds a lock.
 
-    def __init__(self, state_dir: Path, say: Callable[[str], None] = to_stderr, namespace: str = "default") -> None:
+    Shape: `audited` names the group whose requests are kept in `audit_log`; None keeps nobody's.
+    """
+
+    def __init__(
+        self,
+        state_dir: Path,
+        say: Callable[[str], None] = to_stderr,
+        namespace: str = "default",
+        audited: str | None = None,
+    ) -> None:
         self._dir = state_dir.resolve()
+        self._audited = audited
         self._say = say
         self._namespace = namespace
         self.address = address()
@@ -60,6 +72,11 @@ class Cluster:
     def kubeconfig(self, name: str = ADMIN) -> Path:
         """Return where the kubeconfig of one of PEOPLE is."""
         return self._dir / f"kubeconfig-{name}"
+
+    @property
+    def audit_log(self) -> Path:
+        """Where each request of the audited group is one JSON line, without bodies. It goes with what is stored."""
+        return self._dir / "audit.jsonl"
 
     @property
     def server(self) -> str | None:
@@ -147,6 +164,21 @@ class Cluster:
             "--disable-admission-plugins=ServiceAccount",
             "--service-cluster-ip-range=10.0.0.0/24",
             "--shutdown-delay-duration=0s",
+            *self._audit_options(),
+        )
+
+    def _audit_options(self) -> Sequence[str]:
+        """Return the flags that keep the audited group's requests, each before it is answered."""
+        if self._audited is None:
+            return ()
+        policy = self._dir / "audit-policy.json"
+        rules = [{"level": "Metadata", "userGroups": [self._audited]}, {"level": "None"}]
+        policy.write_text(json.dumps({**AUDIT_POLICY, "rules": rules}))
+        return (
+            f"--audit-policy-file={policy}",
+            f"--audit-log-path={self.audit_log}",
+            "--audit-log-mode=blocking",
+            "--audit-log-maxsize=1024",  # megabytes: never rotated, one file tells all
         )
 
     def _manager_command(self, folder: Path) -> Sequence[str]:
@@ -203,6 +235,7 @@ class Cluster:
         ran = self._stop()
         for folder in (self._etcd_data, self._pki):
             shutil.rmtree(folder, ignore_errors=True)
+        self.audit_log.unlink(missing_ok=True)
         for name in PEOPLE:
             self.kubeconfig(name).unlink(missing_ok=True)
         return ran

@@ -8,6 +8,10 @@ from .core.schedule import Timing
 
 OPERATOR_NAMESPACE = "incident-system"
 LEASE_NAME = "incident-operator"
+#: What a call may take in all, in its own timeouts: its role session, its fresh guards, its connection, itself.
+CALL_TIMEOUTS = 4
+#: Real: what the API server may take to be told of its answer.
+TOLD_WITHIN = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +37,18 @@ class Settings:
     def timing(self) -> Timing:
         """The waits as decisions see them."""
         return Timing(scale=self.time_scale, lease_duration=self.lease_duration)
+
+    def call_limit(self, timeout: timedelta) -> timedelta:
+        """Return after which time nobody waits any more for a call of that timeout."""
+        return timeout * CALL_TIMEOUTS
+
+    @property
+    def drain(self) -> timedelta:
+        """How long a process that is told to stop waits for a call in flight and for its line in the journal.
+
+        The Deployment's terminationGracePeriodSeconds is longer; a test compares them.
+        """
+        return self.call_limit(self.call_timeout) + TOLD_WITHIN
 
     def scaled(self, wait: timedelta) -> timedelta:
         """Return a wait as this deployment makes it."""

@@ -14,7 +14,6 @@ import yaml
 
 from dev.controlplane.cluster import Cluster, answers
 from dev.controlplane.kubectl import Kubectl, KubectlError
-from dev.loopback import ROOT
 from dev.processes import StartError, recorded, wait_until
 from dev.stack import Stack, env_text
 
@@ -179,15 +178,6 @@ def test_a_dead_simulator_is_replaced_and_seeded_with_all_that_talks_to_it(stack
         check=True,
     )
     assert functions.stdout == "1\n"
-
-
-def test_the_shipped_manifests_are_accepted_in_a_restricted_namespace(stack: Stack) -> None:
-    """The API server takes the whole of manifests/base, and pod security has no warning about it."""
-    admin = Kubectl(stack.kubeconfig())
-    command = ("apply", "--server-side", "--dry-run=server", "--force-conflicts", "--warnings-as-errors")
-    told = admin.run(*command, "-k", str(ROOT / "manifests/base"))
-    for part in ("deployment.apps/incident-operator", "service/incident-operator-metrics", "poddisruptionbudget"):
-        assert part in told
 
 
 def test_the_current_context_can_be_used_and_is_left_as_it_was(

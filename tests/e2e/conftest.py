@@ -11,18 +11,25 @@ import pytest
 from dev.loopback import ROOT
 from dev.stack import Stack
 
+from .rights import asked, beyond, granted
 from .world import TIME_SCALE, World, a_world, clean_environment
 
 
 @pytest.fixture(scope="session")
 def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
-    """Return the stack: control plane, simulator and runbooks; no shop and no operator."""
+    """Return the stack: control plane, simulator and runbooks; no shop and no operator.
+
+    At its end, what all operators of all tests asked of the API server is compared with their rights.
+    """
     clean_environment()
     say = request.config.get_terminal_writer().line
-    stack = Stack(ROOT / ".dev/test", operator=False, shop=False, time_scale=TIME_SCALE, cluster="own", say=say)
+    folder = ROOT / ".dev/test"
+    stack = Stack(folder, operator=False, shop=False, time_scale=TIME_SCALE, cluster="own", audit=True, say=say)
     stack.up()
     try:
         yield stack
+        problems = beyond(granted(), asked(stack.audit_log))
+        assert problems == [], "requests beyond the operator's rights, in some test: see manifests/base/rbac.yaml"
     finally:
         stack.down()
 

@@ -20,6 +20,15 @@ BLOCKS: Mapping[tuple[str, str], str] = {
     ("examples/README.md", "source .dev/env"): (
         "tests/repo/test_quickstart.py::test_the_examples_page_works_as_it_is_printed"
     ),
+    **{
+        ("docs/install.md", first): "tests/e2e/test_install.py::test_the_installation_works_as_it_is_printed"
+        for first in (
+            "kubectl apply --server-side -k incident-operator/crds",
+            "kubectl apply --server-side -k production",
+            "kubectl apply --server-side -f production/grant.yaml",
+            "kubectl -n incident-system get lease incident-operator",
+        )
+    },
 }
 
 #: Other commands: command → the test that has it in its text.

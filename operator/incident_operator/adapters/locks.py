@@ -1,7 +1,8 @@
 """One plan at a time for each resource: a Lease per ARN, held from before the first call until the plan has ended.
 
 A lock does not run out: a holder that is slow must not meet a second one. It is released by its plan's end (a temporary
-fix that is in force changes nothing), and swept when the plan is gone or has ended. Source: design §4 ResourceLocked, decision 25, invariant I5.
+fix that is in force changes nothing), and swept when the plan is gone or has ended. Source: design §4 ResourceLocked,
+decision 25, invariant I5.
 """
 
 import hashlib

@@ -19,7 +19,8 @@ from ..adapters.evaluator import Evaluator
 from ..adapters.kube import Kube, KubeError, NotFound
 from ..adapters.locks import Locks
 from ..adapters.pool import Pool
-from ..adapters.store import Key, Store
+from ..adapters.store import Key, Raw, Store
+from ..api.plan import CallState
 from ..controllers import Controller, build
 from ..controllers.context import Context
 from ..controllers.runbooks import Revisions, Runbooks
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 EXIT_LEASE_LOST = 3
 EXIT_FAILED = 1
+PLAN = "RemediationPlan"
 
 
 class App:
@@ -46,6 +48,7 @@ class App:
         self._server = Server(
             self._metrics, lambda: self._why_not_ready, host=settings.http_host, port=settings.http_port
         )
+        self._store = Store()
         self._queue = Queue(self._clock.monotonic)
         self._stop = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -77,7 +80,7 @@ class App:
             await self._server.stop()
 
     async def _lead(self, kube: Kube, leader: Leader) -> int:
-        store, pool, evaluator = Store(), Pool(self._settings.effect_threads), Evaluator()
+        store, pool, evaluator = self._store, Pool(self._settings.effect_threads), Evaluator()
         admission = AdmissionProof(kube, self._clock, self._settings.operator_namespace)
         locks = Locks(kube, self._clock, self._settings.operator_namespace)
         context = Context(
@@ -169,14 +172,28 @@ class App:
         self._tasks.add(task)
 
     def _enqueue(self, kind: str, key: Key) -> None:
-        if not self._stop.is_set():
+        if self._wanted((kind, key)):
             self._queue.add((kind, key))
+
+    def _wanted(self, item: Item) -> bool:
+        """Tell whether to work on this: once told to stop, only on plans with a call in flight."""
+        if not self._stop.is_set():
+            return True
+        kind, key = item
+        raw = self._store.get(kind, key) if kind == PLAN else None
+        return raw is not None and self._in_flight(raw)
+
+    def _in_flight(self, plan: Raw) -> bool:
+        """Tell whether the plan's journal ends with an intent of this process."""
+        calls = (plan.get("status") or {}).get("calls") or [{}]
+        newest = calls[-1]
+        return bool(newest.get("state") == CallState.INTENDED and newest.get("holder") == self._settings.identity)
 
     async def _work(self, controllers: Mapping[str, Controller]) -> None:
         while True:
             item = await self._queue.get()
             try:
-                if not self._stop.is_set() and item[0] in controllers:
+                if item[0] in controllers and self._wanted(item):
                     await self._reconcile(controllers[item[0]], item)
             finally:
                 self._queue.done(item)
@@ -202,9 +219,15 @@ class App:
         self._metrics.reconcile_seconds.labels(kind).observe(self._clock.monotonic() - began)
 
     async def _drain(self) -> None:
-        """Wait, for as long as a call may take, until nothing is under way."""
-        until = self._clock.monotonic() + self._settings.call_timeout.total_seconds()
-        while self._queue.busy and self._clock.monotonic() < until:
+        """Wait until nothing is under way, and what came of every call in flight is in its plan's journal.
+
+        Left undone, whoever leads next would have to find it out, and could not for a call that is made only once.
+        """
+        until = self._clock.monotonic() + self._settings.drain.total_seconds()
+        while self._queue.busy or any(map(self._in_flight, self._store.all(PLAN))):
+            if self._clock.monotonic() >= until:
+                log.warning("stopping with work under way: the next leader finds out what came of it")
+                return
             await asyncio.sleep(0.05)
 
 

@@ -37,6 +37,11 @@ class Leader:
         return self._settings.identity
 
     @property
+    def name(self) -> str:
+        """The name of the Lease."""
+        return self._settings.lease_name
+
+    @property
     def epoch(self) -> int:
         """The number of this acquisition; 0 before the first."""
         return int(self._lease["spec"]["leaseTransitions"]) if self._lease else 0
@@ -82,12 +87,20 @@ class Leader:
         if self._lease is None or not self.held():
             return
         self._until = 0.0
-        self._lease["spec"]["holderIdentity"] = ""
-        self._lease["spec"]["leaseDurationSeconds"] = 1
         try:
-            await self._put(self._lease)
+            try:
+                await self._put(self._let_go(self._lease))
+            except Conflict:
+                # A renewal that was cut off reached the server all the same: the Lease is newer, and still ours.
+                newest = await self._kube.request("GET", f"{self._path}/{self._settings.lease_name}")
+                if newest["spec"].get("holderIdentity") == self.holder:
+                    await self._put(self._let_go(newest))
         except KubeError as error:
             log.warning("the Lease is not released, the next replica waits for it to run out: %s", error)
+
+    @staticmethod
+    def _let_go(lease: dict[str, Any]) -> dict[str, Any]:
+        return {**lease, "spec": {**lease["spec"], "holderIdentity": "", "leaseDurationSeconds": 1}}
 
     @property
     def _retry(self) -> float:

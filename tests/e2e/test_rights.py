@@ -1,0 +1,140 @@
+"""The operator's rights are those it uses: manifests/base/rbac.yaml against the API server's audit log.
+
+That no operator of any end-to-end test asked for more is checked where the session's stack ends (conftest.py).
+"""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import yaml
+
+from dev.controlplane.kubectl import kustomized
+from dev.loopback import ROOT
+from dev.processes import wait_until
+from dev.shop.alarm import wait_until_felt
+from dev.shop.faults import FAULTS
+from dev.stack import OPERATOR, OPERATOR_NAMESPACE, Stack
+
+from .rights import Right, asked, beyond, granted, lines, used
+from .world import TIME_SCALE, World, outcome, story
+
+OURS = "ops.shopsmart.com"
+
+
+def right(text: str, namespace: str = "") -> Right:
+    """Return a right of the text that it prints."""
+    verb, resource = text.split(" ")
+    return Right(verb=verb, resource=resource, namespace=namespace)
+
+
+#: Asked for only when something comes between: one playbook may pass without. Right → when.
+SOMETIMES = {
+    right(f"get incidentruns.{OURS}"): "a status write met a newer object, or a plan outlived its run",
+    right(f"get remediationplans.{OURS}"): "a status write met a newer object, or a plan was there already",
+    right("get controllerrevisions.apps"): "an operator that did not pin the runbook itself goes on with its run",
+    right("patch events"): "the same words about the same object were posted before",
+}
+#: For what the operator does not do yet: the line goes with the first request, and so does the right if none comes.
+NOT_YET = {
+    right(f"get actiongrants.{OURS}"): "a suspended grant is looked at live before every call",
+    right(f"get interventions.{OURS}"): "an answer to a word met a newer object",
+    right(f"create interventions.{OURS}"): "the dry run that proves admission",
+    right(f"patch interventions/status.{OURS}"): "the answer to a person's word",
+    right(f"patch incidentruns.{OURS}"): "finalizers",
+    right(f"patch remediationplans.{OURS}"): "finalizers, and the owner of a plan whose fix outlives its run",
+    right(f"get postincidentreviews.{OURS}"): "the tombstone that keeps a replayed run from acting twice",
+    right(f"create postincidentreviews.{OURS}"): "the same",
+    right(f"patch postincidentreviews/status.{OURS}"): "the same",
+    right("list leases.coordination.k8s.io", OPERATOR_NAMESPACE): "locks: one Lease for each resource under change",
+    right("delete leases.coordination.k8s.io", OPERATOR_NAMESPACE): "the same",
+}
+
+
+def test_a_playbook_uses_every_right_and_asks_for_no_other(stack: Stack, make_world: Callable[..., World]) -> None:
+    """As it is deployed, watching all namespaces, with a runbook of each kind, from `kubectl apply` to Resolved."""
+    since = lines(stack.audit_log)
+    world = make_world()
+    fault, rights = FAULTS["inc-2023-1247"], granted()
+    with world.customers(), world.operator(namespaces="") as operator, runbooks(world):
+        operator.wait_leading()
+        fault.break_(world.shop)
+        assert wait_until_felt(world.shop, time_scale=TIME_SCALE)
+        manifest = world.manifest(fault.example)
+        manifest["spec"]["incident"]["severity"] = "P2"  # P0 and P1 watch recovery for longer: nothing else differs
+        world.apply(manifest)
+        status = world.finished(manifest["metadata"]["name"])
+        assert outcome(status) == "Resolved/Runbook", story(status)
+        assert wait_until(lambda: reported(world), seconds=10)
+    requests = asked(stack.audit_log, since=since)
+    assert beyond(rights, requests) == []
+    assert set(SOMETIMES) | set(NOT_YET) <= rights, "listed below, but not in rbac.yaml any more: take the line out"
+    made = used(rights, requests)
+    unused = sorted(str(r) for r in rights - made - set(SOMETIMES) - set(NOT_YET))
+    assert unused == [], "nobody asks for this: take it out of rbac.yaml, or say above when it is asked for"
+    assert sorted(str(r) for r in made & set(NOT_YET)) == [], "asked for by now: take these lines out of NOT_YET"
+
+
+@contextlib.contextmanager
+def runbooks(world: World) -> Iterator[None]:
+    """Apply the shipped runbook under the world's name, once for all namespaces and once for its own."""
+    (shipped,) = yaml.safe_load_all((ROOT / "manifests/runbooks/lambda-failures.yaml").read_text())
+    own = {"name": world.name, "namespace": world.name}
+    world.admin.apply([{**shipped, "metadata": {"name": world.name}}, {**shipped, "kind": "Runbook", "metadata": own}])
+    try:
+        yield
+    finally:
+        world.admin.run("delete", "clusterrunbook", world.name)
+
+
+def reported(world: World) -> bool:
+    """Tell whether the operator has said of both that they hold."""
+    found = world.admin.json("get", "clusterrunbook,runbook", "-n", world.name)["items"]
+    ours = [book for book in found if book["metadata"]["name"] == world.name]
+    ready = [c for book in ours for c in (book.get("status") or {}).get("conditions", []) if c["type"] == "Ready"]
+    return [c["status"] for c in ready] == ["True", "True"]
+
+
+def test_a_request_beyond_the_rights_is_seen(tmp_path: Path) -> None:
+    """Refused, or let through by rights that are not in the manifests; discovery is everybody's."""
+    account = f"system:serviceaccount:{OPERATOR_NAMESPACE}:{OPERATOR}"
+
+    def entry(uri: str, decision: str, about: dict[str, str] | None, agent: str = "kopf/1.45") -> str:
+        annotations = {"authorization.k8s.io/decision": decision}
+        line = {"user": {"username": account}, "verb": "get", "requestURI": uri, "annotations": annotations}
+        return json.dumps({**line, "userAgent": agent, **({"objectRef": about} if about else {})})
+
+    lease = {"resource": "leases", "apiGroup": "coordination.k8s.io", "name": "a"}
+    log = tmp_path / "audit.jsonl"
+    log.write_text(
+        "\n".join(
+            [
+                entry("/apis", "allow", None),
+                entry("/metrics", "allow", None),
+                entry("/api/v1/namespaces/a", "allow", {"resource": "namespaces", "name": "a", "namespace": "a"}),
+                entry("/api/v1/namespaces/a/secrets/b", "forbid", {"resource": "secrets", "namespace": "a"}),
+                entry("/api/v1/namespaces/a/pods/b", "allow", {"resource": "pods", "namespace": "a"}),
+                entry("/api/v1/namespaces/a/pods/c", "allow", {"resource": "pods", "namespace": "a"}, "kubectl/v1.37"),
+                entry("/a-lease", "allow", {**lease, "namespace": OPERATOR_NAMESPACE}),
+                entry("/another-namespaces-lease", "forbid", {**lease, "namespace": "a"}),
+            ]
+        )
+    )
+    requests = asked(log)
+    assert beyond(granted(), requests) == [
+        "/metrics: allowed by other rights",
+        "get leases.coordination.k8s.io in a: refused",
+        "get pods in a: allowed by other rights",
+        "get secrets in a: refused",
+    ]
+    leases = right("get leases.coordination.k8s.io", OPERATOR_NAMESPACE)
+    assert used(granted(), requests) == {leases, right("get namespaces")}
+
+
+def test_no_rule_of_the_manifests_has_a_wildcard() -> None:
+    """Nobody's role grows with kinds and verbs that are yet to come."""
+    roles = [m for m in kustomized(ROOT / "manifests/base") if m["kind"] in ("Role", "ClusterRole")]
+    assert len(roles) > 2
+    wild = [m["metadata"]["name"] for m in roles for rule in m["rules"] for words in rule.values() if "*" in str(words)]
+    assert wild == []
