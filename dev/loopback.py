@@ -3,6 +3,7 @@
 import hashlib
 import json
 import socket
+import threading
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,6 +39,10 @@ def free_ports(host: str, count: int, preferred: tuple[int, ...] = ()) -> list[i
             probe.close()
 
 
+#: Parts of one stack are started by threads of one process.
+_TAKING = threading.Lock()
+
+
 class PortBook:
     """The ports of one state directory: a part that comes back gets the port it had, where that is still free.
 
@@ -49,17 +54,18 @@ class PortBook:
 
     def take(self, *names: str, running: bool = False) -> list[int]:
         """Return one port for each name: as recorded while the part is running, else one that is free."""
-        known = self._read()
-        if running and all(name in known for name in names):
-            return [known[name] for name in names]
-        # 0 stands for "any": a name that is new must not shift the others' preferences.
-        ports = free_ports(self._host, len(names), tuple(known.get(name, 0) for name in names))
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        # Replaced as a whole: parts that start side by side read it meanwhile.
-        written = self._file.with_suffix(".new")
-        written.write_text(json.dumps({**known, **dict(zip(names, ports, strict=True))}, indent=1))
-        written.replace(self._file)
-        return ports
+        with _TAKING:
+            known = self._read()
+            if running and all(name in known for name in names):
+                return [known[name] for name in names]
+            # 0 stands for "any": a name that is new must not shift the others' preferences.
+            ports = free_ports(self._host, len(names), tuple(known.get(name, 0) for name in names))
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            # Replaced as a whole: another thread may be reading while its own part starts.
+            written = self._file.with_suffix(".tmp")
+            written.write_text(json.dumps({**known, **dict(zip(names, ports, strict=True))}, indent=1))
+            written.replace(self._file)
+            return ports
 
     def recorded(self, name: str) -> int | None:
         """Return the port that a part has or had."""

@@ -3,7 +3,7 @@
 Adapters implement it; actions get it. Nothing here can change anything (invariant I2).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -13,7 +13,9 @@ class ReadError(Exception):
     """A read that gave no answer: the check is Error, never healthy and never broken.
 
     `reason` is one of AccessDenied, NotFound, Throttled, Timeout, Unreachable, InvalidRequest, MalformedAnswer,
-    NotGranted. `code` is the target's own error code. `message` is safe to store (no free text of the target).
+    NotGranted; of connections also Refused, ConnectionMissing, ConnectionInvalid, RoleTooPowerful; and two that are
+    the symptom, no trouble of ours: ConnectionSlotsExhausted, StartingUp. `code` is the target's own error code.
+    `message` is safe to store (no free text of the target).
     """
 
     def __init__(self, reason: str, message: str, *, code: str = "") -> None:
@@ -39,6 +41,34 @@ class HttpAnswer:
     size: int
     content_type: str
     json: Any = None
+
+
+#: What a statement may be given as an argument.
+Scalar = str | int | float | bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Rows of a SELECT, by column.
+
+    Shape: values are numbers, booleans, None, instants as RFC 3339 text, and tokens of `[A-Za-z0-9_.:-]`; a text that
+    is no token is None and counted in `withheld` (decision 19). `truncated`: there were more rows than asked for.
+    """
+
+    rows: tuple[Mapping[str, Any], ...]
+    truncated: bool
+    withheld: int
+    elapsed: timedelta
+
+
+@dataclass(frozen=True, kw_only=True)
+class RedisAnswer:
+    """A Redis answer: one value, or named values, or rows of them; texts only as tokens, as in `Rows`."""
+
+    elapsed: timedelta
+    value: Any = None
+    fields: Mapping[str, Any] | None = None
+    rows: tuple[Mapping[str, Any], ...] | None = None
 
 
 class Reader(Protocol):
@@ -97,5 +127,32 @@ class Reader(Protocol):
         """GET an address the grant's probes admit: resolved once, no redirects, never a metadata address.
 
         Errors: ReadError.
+        """
+        ...
+
+    def postgres(
+        self,
+        connection: str,
+        statement: str,
+        arguments: Sequence[Scalar] = (),
+        *,
+        max_rows: int = 20,
+        timeout: timedelta = timedelta(seconds=5),
+    ) -> Rows:
+        """Ask one SELECT of a connection of the run, read-only, as a role that may only read.
+
+        Shape: `statement` is one that `core.statement` takes; `arguments` are its $1, $2, ...
+        Errors: ReadError.
+        """
+        ...
+
+    def redis(self, connection: str, command: str, *, timeout: timedelta = timedelta(seconds=5)) -> RedisAnswer:
+        """Send one command of the list (`core.rediscommand`) to a connection of the run. Errors: ReadError."""
+        ...
+
+    def tcp(self, host: str, port: int, *, timeout: timedelta) -> timedelta:
+        """Connect to an address the grant's probes admit, send nothing, and return how long that took.
+
+        Errors: ReadError: Refused where the host itself said no, Timeout and Unreachable where nothing answered.
         """
         ...

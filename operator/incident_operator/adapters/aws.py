@@ -29,13 +29,14 @@ from botocore.exceptions import (
 
 from ..actions.base import FixAction
 from ..actions.catalogue import catalogue
-from ..actions.ports import HttpAnswer, NotFound, ReadError
+from ..actions.ports import HttpAnswer, NotFound, ReadError, RedisAnswer, Rows, Scalar
 from ..actions.reads import READS, ListedRead, permissions
 from ..api.grant import ActionGrant, AwsGrant
 from ..api.plan import Call, Permission, Read
 from ..core.expressions import plain
 from ..core.redact import redact
-from . import probe
+from . import cache, probe, sql
+from .connections import Connections
 
 SESSION_SECONDS = 900
 #: A session's policy may have so many characters. Source: STS.
@@ -136,9 +137,26 @@ class Gateway:
         """Return a memo for one diagnosis."""
         return Memo()
 
-    def reader(self, grant: ActionGrant, *, since: datetime, memo: Memo | None) -> "GrantReader":
-        """Return one observation's view under a grant."""
-        return GrantReader(self, grant, now=self._now(), since=since, memo=memo or Memo(), scaled=self._scaled)
+    def reader(
+        self,
+        grant: ActionGrant,
+        *,
+        since: datetime,
+        memo: Memo | None,
+        connections: Connections | None = None,
+        api_server: probe.Endpoint | None = None,
+    ) -> "GrantReader":
+        """Return one observation's view under a grant. Shape: `api_server` is never an address for a probe."""
+        return GrantReader(
+            self,
+            grant,
+            now=self._now(),
+            since=since,
+            memo=memo or Memo(),
+            scaled=self._scaled,
+            connections=connections,
+            api_server=api_server,
+        )
 
     def read(self, grant: AwsGrant, region: str, service: str, operation: str, arguments: Mapping[str, Any]) -> Any:
         """Make one listed read. Errors: ReadError; PermissionError for what is not listed."""
@@ -310,9 +328,12 @@ class GrantReader:
         since: datetime,
         memo: Memo,
         scaled: Callable[[timedelta], timedelta],
+        connections: Connections | None = None,
+        api_server: probe.Endpoint | None = None,
     ) -> None:
         self._gateway, self._grant, self._memo, self._scaled = gateway, grant, memo, scaled
         self._now, self._since = now, since
+        self._runs_connections, self._api_server = connections, api_server
 
     @property
     def now(self) -> datetime:
@@ -362,7 +383,63 @@ class GrantReader:
 
     def http_get(self, url: str, *, timeout: timedelta, parse_json: bool = False) -> HttpAnswer:
         """GET an address the grant admits. Errors: ReadError."""
-        return probe.get(url, self._grant.spec.probes, timeout=timeout, parse_json=parse_json)
+        return probe.get(
+            url, self._grant.spec.probes, timeout=timeout, parse_json=parse_json, api_server=self._api_server
+        )
+
+    def postgres(
+        self,
+        connection: str,
+        statement: str,
+        arguments: Sequence[Scalar] = (),
+        *,
+        max_rows: int = 20,
+        timeout: timedelta = timedelta(seconds=5),
+    ) -> Rows:
+        """Ask one SELECT, once per diagnosis. Errors: ReadError."""
+
+        def ask() -> Rows:
+            return sql.query(
+                self._connections.target(connection, "PostgreSQL"),
+                self._grant.spec.probes,
+                self._connections.slots,
+                statement,
+                arguments,
+                max_rows=max_rows,
+                timeout=timeout,
+                api_server=self._api_server,
+            )
+
+        key = [self._grant.metadata.name, "postgres", connection, statement, list(arguments), max_rows, str(timeout)]
+        rows: Rows = self._memo.get(json.dumps(key), ask)
+        return rows
+
+    def redis(self, connection: str, command: str, *, timeout: timedelta = timedelta(seconds=5)) -> RedisAnswer:
+        """Send one listed command, once per diagnosis. Errors: ReadError."""
+
+        def ask() -> RedisAnswer:
+            return cache.ask(
+                self._connections.target(connection, "Redis"),
+                self._grant.spec.probes,
+                self._connections.slots,
+                command,
+                timeout=timeout,
+                api_server=self._api_server,
+            )
+
+        key = [self._grant.metadata.name, "redis", connection, command, str(timeout)]
+        answer: RedisAnswer = self._memo.get(json.dumps(key), ask)
+        return answer
+
+    def tcp(self, host: str, port: int, *, timeout: timedelta) -> timedelta:
+        """Connect to an address the grant admits. Errors: ReadError."""
+        return probe.connect(host, port, self._grant.spec.probes, timeout=timeout, api_server=self._api_server)
+
+    @property
+    def _connections(self) -> Connections:
+        if self._runs_connections is None:
+            raise ReadError("ConnectionMissing", "here no connection of a run can be used")
+        return self._runs_connections
 
     @property
     def _aws(self) -> AwsGrant:

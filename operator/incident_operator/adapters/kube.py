@@ -14,7 +14,7 @@ import ssl
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import aiohttp
 from kubernetes.aio import client, config
@@ -117,6 +117,12 @@ class Kube:
         configuration = client.Configuration.get_default_copy()
         configuration.connection_pool_maxsize = 64
         return cls(client.ApiClient(configuration), clock)
+
+    @property
+    def endpoint(self) -> tuple[str, int]:
+        """Host and port of the API server."""
+        parts = urlsplit(self._api.configuration.host)
+        return parts.hostname or "", parts.port or (80 if parts.scheme == "http" else 443)
 
     async def close(self) -> None:
         """Close the connections."""

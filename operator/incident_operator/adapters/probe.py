@@ -1,6 +1,7 @@
-"""HTTP probes within what a grant admits: resolved once, connected to that address, no redirects.
+"""Probes within what a grant admits: resolved once, connected to that address, no redirects.
 
-What can't be asked at all: link-local and metadata addresses, unspecified and multicast ones.
+What can't be asked at all, whatever a grant lists: link-local and metadata addresses, also in an IPv6 disguise,
+unspecified and multicast ones, and the API server.
 """
 
 import ipaddress
@@ -17,22 +18,52 @@ from ..actions.ports import HttpAnswer, ReadError
 from ..api.grant import Probes
 
 _BODY_LIMIT = 64 * 1024
-_NEVER = ("169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128", "0.0.0.0/8", "224.0.0.0/4")
+#: Link-local (every cloud's metadata), AWS's IPv6 metadata and pod identity, the ones of Google, Azure, Alibaba and
+#: Oracle that are not link-local, unspecified, multicast and broadcast.
+_NEVER = (
+    *("169.254.0.0/16", "fe80::/10", "fd00:ec2::/32", "fd20:ce::/32"),
+    *("168.63.129.16/32", "100.100.100.200/32", "192.0.0.0/24"),
+    *("0.0.0.0/8", "::/128", "224.0.0.0/4", "ff00::/8", "255.255.255.255/32"),
+)
 _NEVER_NETWORKS = tuple(ipaddress.ip_network(n) for n in _NEVER)
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+#: Host and port.
+Endpoint = tuple[str, int]
 
 
-def admitted_address(host: str, port: int, probes: Probes) -> str:
+def _undisguised(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return the address that is reached: an IPv4 one inside an IPv6 one is that IPv4 one."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        inside = ip.ipv4_mapped or ip.sixtofour
+        if inside is None and ip in _NAT64:
+            inside = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        return inside or ip
+    return ip
+
+
+def _addresses(host: str, port: int) -> tuple[str, ...]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return ()
+    return tuple(str(entry[4][0]) for entry in found)
+
+
+def admitted_address(host: str, port: int, probes: Probes, api_server: Endpoint | None = None) -> str:
     """Return the one address to connect to. Errors: ReadError NotGranted, or Unreachable for a name unknown."""
     if probes.ports and port not in probes.ports:
         raise ReadError("NotGranted", f"the grant's probes do not list port {port}")
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError:
-        raise ReadError("Unreachable", f"the name {host} is not known") from None
-    address = str(found[0][4][0])
-    ip = ipaddress.ip_address(address)
+    found = _addresses(host, port)
+    if not found:
+        raise ReadError("Unreachable", f"the name {host} is not known")
+    address = found[0]
+    ip = _undisguised(address)
     if any(ip in network for network in _NEVER_NETWORKS):
         raise ReadError("NotGranted", f"{host} is {address}: never an address for a probe")
+    if api_server is not None and port == api_server[1] and ip in map(_undisguised, _addresses(*api_server)):
+        raise ReadError("NotGranted", f"{host}:{port} is the API server: never an address for a probe")
     if host in probes.hosts:
         return address
     if any(ip in ipaddress.ip_network(cidr, strict=False) for cidr in probes.cidrs):
@@ -40,7 +71,24 @@ def admitted_address(host: str, port: int, probes: Probes) -> str:
     raise ReadError("NotGranted", f"the grant's probes list neither {host} nor a network with {address}")
 
 
-def get(url: str, probes: Probes, *, timeout: timedelta, parse_json: bool) -> HttpAnswer:
+def connect(host: str, port: int, probes: Probes, *, timeout: timedelta, api_server: Endpoint | None) -> timedelta:
+    """Connect and close again, sending nothing; return how long it took. Errors: ReadError."""
+    address = admitted_address(host, port, probes, api_server)
+    began = monotonic()
+    try:
+        socket.create_connection((address, port), timeout=timeout.total_seconds()).close()
+    except ConnectionRefusedError:
+        raise ReadError("Refused", f"{host}:{port} refuses connections") from None
+    except TimeoutError:
+        raise ReadError("Timeout", f"{host}:{port} did not answer in {timeout.total_seconds():g} s") from None
+    except OSError as error:
+        raise ReadError("Unreachable", f"{host}:{port} can't be reached: {type(error).__name__}") from None
+    return timedelta(seconds=monotonic() - began)
+
+
+def get(
+    url: str, probes: Probes, *, timeout: timedelta, parse_json: bool, api_server: Endpoint | None = None
+) -> HttpAnswer:
     """GET a URL. Errors: ReadError."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
@@ -49,7 +97,7 @@ def get(url: str, probes: Probes, *, timeout: timedelta, parse_json: bool) -> Ht
         port = parts.port or (443 if parts.scheme == "https" else 80)
     except ValueError:
         raise ReadError("InvalidRequest", "a probe's port is a number up to 65535") from None
-    address = admitted_address(parts.hostname, port, probes)
+    address = admitted_address(parts.hostname, port, probes, api_server)
     limits = urllib3.Timeout(total=timeout.total_seconds())
     pool: urllib3.HTTPConnectionPool
     if parts.scheme == "https":

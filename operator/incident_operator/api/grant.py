@@ -70,7 +70,7 @@ class Restorable(Model):
 
 
 class Probes(Model):
-    """Where probes (`http.get`) may connect."""
+    """Where probes (`http.get`, `tcp.connect`) and the connections of runs may lead."""
 
     model_config = rules(
         (

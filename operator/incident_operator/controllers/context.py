@@ -1,7 +1,7 @@
 """What controllers work with: one object, made by `runtime.app`, so that tests make their own."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -9,12 +9,14 @@ from ..actions.ports import Reader
 from ..adapters.admission import AdmissionProof
 from ..adapters.aws import Gateway
 from ..adapters.clock import Clock
+from ..adapters.connections import Connections, Slots
 from ..adapters.evaluator import Answer, Evaluator
 from ..adapters.kube import Kube
 from ..adapters.locks import Locks
 from ..adapters.pool import Pool
 from ..adapters.store import Key, Store
 from ..api.grant import ActionGrant
+from ..api.run import IncidentRun
 from ..core.expressions import Scope
 from ..settings import Settings
 from .runbooks import Revisions, Runbooks
@@ -56,6 +58,8 @@ class Context:
     revisions: Revisions
     #: Ask for a reconcile: kind and key.
     enqueue: Callable[[str, Key], None]
+    #: Bounds the connections to each database and cache.
+    slots: Slots = field(default_factory=Slots)
 
     async def render(self, template: Any, variables: Mapping[str, Any], *, owner: str) -> Answer:
         """Render inputs; `owner` is the runbook."""
@@ -67,6 +71,7 @@ class Context:
         """Evaluate expressions over the same variables."""
         return await self.evaluator.expressions(sources, scope, variables, owner=owner)
 
-    def reader(self, grant: ActionGrant, *, since: datetime, memo: Any) -> Reader:
-        """Return one observation's view of the world under a grant."""
-        return self.aws.reader(grant, since=since, memo=memo)
+    def reader(self, grant: ActionGrant, *, since: datetime, memo: Any, run: IncidentRun | None = None) -> Reader:
+        """Return one observation's view of the world under a grant; with a run, its connections too."""
+        connections = None if run is None else Connections.of(run, self.kube, self.slots)
+        return self.aws.reader(grant, since=since, memo=memo, connections=connections, api_server=self.kube.endpoint)

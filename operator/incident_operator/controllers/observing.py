@@ -120,7 +120,7 @@ async def _ask(
     if rendered.error:
         return _gave_no_answer(context, check, started_at, CheckState.ERROR, "ExpressionFailed", rendered.error)
     inputs = action.inputs_model.model_validate(_without_nulls(rendered.value))
-    reader = context.reader(grant, since=scope.since, memo=scope.memo)
+    reader = context.reader(grant, since=scope.since, memo=scope.memo, run=scope.run)
     facts = await context.pool.run(action.observe, inputs, reader, timeout=context.settings.observe_timeout)
     output = action.output(facts).wire()
     if len(json.dumps(output)) > MAX_OUTPUT_BYTES:
@@ -314,7 +314,7 @@ async def draft_fix(
     action = catalogue()[name]
     assert isinstance(action, FixAction)  # noqa: S101  (core.runbook refuses a check used as a fix)
     inputs = action.inputs_model.model_validate(wire)
-    reader = context.reader(grant, since=scope.since, memo=scope.memo)
+    reader = context.reader(grant, since=scope.since, memo=scope.memo, run=scope.run)
     facts = await context.pool.run(action.observe, inputs, reader, timeout=context.settings.observe_timeout)
     return action, action.plan(inputs, facts), facts
 

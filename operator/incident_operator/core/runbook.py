@@ -15,6 +15,11 @@ from typing import Any
 from ..api.runbook import Check, Fix, Parameter, ParameterType, RunbookProblem, RunbookSpec
 from .catalogue import ActionInfo, Catalogue
 from .expressions import ExpressionError, Scope, checks_read, compile_expression, expressions_in, parameters_read
+from .rediscommand import command_problem
+from .statement import placeholders, statement_problem
+
+#: What judges an input by the language its schema names.
+_LANGUAGES: Mapping[str, Callable[[str], str | None]] = {"sql": statement_problem, "redis": command_problem}
 
 #: A finding the core adds by itself: an expression that failed on real data.
 CORE_REASONS = frozenset({"ExpressionFailed"})
@@ -39,9 +44,13 @@ def _sources(value: Any) -> tuple[str, ...]:
 
 
 def bind_inputs(action: ActionInfo, inputs: Mapping[str, Any], parameters: Iterable[str]) -> dict[str, Any]:
-    """Return the inputs with those of the same name as a parameter bound to it, where nothing else is said."""
+    """Return the inputs with those of the same name as a parameter bound to it, where nothing else is said.
+
+    A literal input is never bound: who starts a run gives arguments, not programs and addresses.
+    """
     properties = action.inputs_schema.get("properties", {})
-    bound = {name: f"${{parameters.{name}}}" for name in parameters if name in properties and name not in inputs}
+    open_ = {name for name, schema in properties.items() if not schema.get("literal")}
+    bound = {name: f"${{parameters.{name}}}" for name in parameters if name in open_ and name not in inputs}
     return {**dict(inputs), **bound}
 
 
@@ -143,11 +152,34 @@ class _Validation:
                 yield _problem(
                     f"{field}.inputs.{name}", "this input is literal: no ${} in it, values go in as arguments"
                 )
+                continue
+            yield from self._program(f"{field}.inputs", properties[name].get("language"), name, value, inputs)
         for name in schema.get("required", ()):
             if name not in bound:
                 yield _problem(f"{field}.inputs.{name}", f"{info.name} needs the input {name!r}")
         for name, value in bound.items():
             yield from self._template(f"{field}.inputs.{name}", value)
+
+    def _program(
+        self, field: str, language: str | None, name: str, value: Any, inputs: Mapping[str, Any]
+    ) -> Iterable[RunbookProblem]:
+        """Judge an input that is a statement or a command. Source: design §5, attack table."""
+        judge = _LANGUAGES.get(language or "")
+        if judge is None:
+            return
+        if not isinstance(value, str):
+            yield _problem(f"{field}.{name}", "this input is a text")
+            return
+        wrong = judge(value)
+        if wrong is not None:
+            yield _problem(f"{field}.{name}", wrong)
+            return
+        arguments = inputs.get("arguments", ())
+        if language == "sql" and isinstance(arguments, list | tuple) and len(arguments) != placeholders(value):
+            message = (
+                f"the statement takes {placeholders(value)} arguments ($1, $2, ...), and {len(arguments)} are given"
+            )
+            yield _problem(f"{field}.arguments", message)
 
     def _template(self, field: str, value: Any) -> Iterable[RunbookProblem]:
         try:
