@@ -81,7 +81,7 @@ class Stack:
         raise KubectlError(f"CLUSTER is {mode!r}; it can be `own` (the default) or `current`")
 
     def kubeconfig(self, name: str = "admin") -> Path:
-        """Return the kubeconfig of a person: admin, alice, bob, mallory."""
+        """Return the kubeconfig of a person: admin, alice, bob, carol, mallory."""
         return self._cluster.kubeconfig(name)
 
     @property

@@ -30,6 +30,7 @@ PEOPLE: dict[str, tuple[str, ...]] = {
     ADMIN: ("system:masters",),
     "alice": ("responders",),
     "bob": ("responders",),
+    "carol": ("responders",),
     "mallory": (),
 }
 CONTROLLERS = (

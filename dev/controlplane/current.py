@@ -76,7 +76,7 @@ class CurrentCluster:
         write_kubeconfig(self.kubeconfig(), cluster, user, name=ADMIN, namespace=self._namespace)
         Kubectl(self.kubeconfig()).run("get", "--raw", "/readyz", timeout=30)
         if not Kubectl(self.kubeconfig()).may("impersonate", "users"):
-            self._say("you may not impersonate users there: no kubeconfigs for alice, bob and mallory")
+            self._say("you may not impersonate users there: no kubeconfigs for alice, bob, carol and mallory")
             return True
         for name, groups in PEOPLE.items():
             if name != ADMIN:

@@ -1,7 +1,8 @@
 """The examples: runs to apply, each with the fault it is about and the end it comes to.
 
-The first lines of an example's file are comments for people; two of them are also read here:
-`# fault: NAME` (or `none`), and `# expect: PHASE/OUTCOME` (`Pending/REASON` for one that is refused).
+The first lines of an example's file are comments for people; some of them are also read here:
+`# fault: NAME` (or `none`), `# expect: PHASE/OUTCOME` (`Pending/REASON` for one that is refused), and where people have
+a part in it `# people: approve | reject | cancel`.
 """
 
 import re
@@ -13,17 +14,23 @@ import yaml
 
 FOLDER = Path(__file__).parents[2] / "examples"
 _FAULT = re.compile(r"^# fault: (\S+)$", re.MULTILINE)
+_PEOPLE = re.compile(r"^# people: (\w+)$", re.MULTILINE)
 _EXPECT = re.compile(r"^# expect: (\w+)/(\w+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """One example. Shape: `fault` is None where nothing has to be broken; `outcome` is the Finished reason."""
+    """One example.
+
+    Shape: `fault` is None where nothing has to be broken; `outcome` is the Finished reason; `people` is what somebody
+    does once the run asks, None where it does not.
+    """
 
     file: Path
     fault: str | None
     phase: str
     outcome: str
+    people: str | None
     manifest: dict[str, Any]
 
     @property
@@ -43,6 +50,7 @@ def read(file: Path) -> Example:
         fault=None if fault[1] == "none" else fault[1],
         phase=expect[1],
         outcome=expect[2],
+        people=people[1] if (people := _PEOPLE.search(text)) else None,
         manifest=yaml.safe_load(text),
     )
 

@@ -125,9 +125,17 @@ def test_removal_on_purpose_is_for_security() -> None:
 
 def test_the_hash_is_of_what_is_executed() -> None:
     """Decision 13: another title or diff is the same plan; another touched resource is not."""
-    where = {"fix": "f", "account": "1", "region": "r", "role": "x"}
-    assert hash_draft(a_draft(), **where) == hash_draft(a_draft(title="other"), **where)
-    assert hash_draft(a_draft(), **where) != hash_draft(a_draft(touches=(TABLE,)), **where)
+    grant, fix = a_grant(), "restoreAccess"
+    same = hash_draft(a_draft(), grant, fix=fix)
+    assert hash_draft(a_draft(title="other"), grant, fix=fix) == same
+    assert hash_draft(a_draft(touches=(TABLE,)), grant, fix=fix) != same
+
+
+def test_the_hash_is_of_who_must_agree_too() -> None:
+    """An approval is of a tier: when it comes to light who took the access away, it is another plan."""
+    grant, fix = a_grant(), "restoreAccess"
+    protected = a_draft(removals=(Removal(actor="arn:aws:iam::123456789012:role/SecurityAudit"),))
+    assert hash_draft(protected, grant, fix=fix) != hash_draft(a_draft(), grant, fix=fix)
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def stored(plan: RemediationPlan, status: Any) -> RemediationPlan:
 def applying(repeat: Repeat = Repeat.ABSOLUTE, calls: int = 1) -> RemediationPlan:
     """Return a plan whose first call is intended."""
     plan = a_plan(calls=tuple(a_call(repeat=repeat) for _ in range(calls)))
-    decision = decide_plan(view(plan, replanned=Replanned(same=True, pre_image={"a": 1})), NOW)
+    decision = decide_plan(view(plan, replanned=Replanned(at=NOW, same=True, pre_image={"a": 1})), NOW)
     assert decision.effects == (Execute("Apply", 0, 1),)
     return stored(plan, decision.status)
 
@@ -81,7 +81,7 @@ def test_looking_again_comes_before_the_first_call() -> None:
 
 def test_a_changed_world_supersedes_the_plan() -> None:
     """WorldChanged: nothing is called, and the plan is over."""
-    changed = Replanned(same=False, reason="WorldChanged", message="somebody fixed it")
+    changed = Replanned(at=NOW, same=False, reason="WorldChanged", message="somebody fixed it")
     decision = decide_plan(view(a_plan(), replanned=changed), NOW)
     assert (decision.status.state, decision.status.reason) == (PlanState.SUPERSEDED, "WorldChanged")
     assert decision.status.settled
@@ -205,7 +205,7 @@ def test_worse_is_put_back_where_the_plan_allows_it() -> None:
     at = NOW + timedelta(seconds=60)
     judged = Judged(at=at, judgement=Judgement(outcome="Worse", measured=True, message="more denials"))
     assert decide_plan(view(plan, judged=judged), at).effects == (CheckUndo(),)
-    decision = decide_plan(view(plan, judged=judged, guarded=Guarded()), at)
+    decision = decide_plan(view(plan, judged=judged, guarded=Guarded(at=NOW)), at)
     assert decision.status.state == PlanState.REVERTING
     assert decision.effects == (Execute("Undo", 0, 1),)
     back = stored(plan, decision.status)

@@ -75,7 +75,7 @@ def test_enough_approvals_make_it_approved_and_the_baton_starts_it() -> None:
     assert (decision.status.state, decision.status.approved_at) == (PlanState.APPROVED, NOW)
     agreed = stored(plan, decision.status)
     assert decide_plan(view(agreed, run=WAITING), NOW).effects == ()
-    begun = decide_plan(view(agreed, replanned=Replanned(same=True)), NOW)
+    begun = decide_plan(view(agreed, replanned=Replanned(at=NOW, same=True)), NOW)
     assert begun.effects == (Execute("Apply", 0, 1),)
 
 
@@ -118,7 +118,7 @@ def test_it_is_too_late_once_a_call_is_made(verb: str) -> None:
 
 def test_a_plan_that_changed_says_whose_approval_is_void() -> None:
     """Approved was another plan."""
-    changed = Replanned(same=False, reason="WorldChanged", message="somebody fixed it")
+    changed = Replanned(at=NOW, same=False, reason="WorldChanged", message="somebody fixed it")
     decision = decide_plan(view(proposed(an_approval("alice", tier="Disruptive")), replanned=changed), NOW)
     assert decision.status.message == "somebody fixed it; the approval of alice is void"
 
@@ -152,7 +152,7 @@ def test_no_call_is_made_while_held_and_the_next_one_afterwards(facts: dict[str,
 
 def test_a_held_plan_does_not_begin() -> None:
     """It keeps the baton, and says what it waits for."""
-    decision = decide_plan(view(a_plan(), grant=SUSPENDED, replanned=Replanned(same=True)), NOW)
+    decision = decide_plan(view(a_plan(), grant=SUSPENDED, replanned=Replanned(at=NOW, same=True)), NOW)
     assert decision.status.state == PlanState.PROPOSED
     assert [gate.name for gate in decision.status.gates] == ["GrantSuspended"]
     assert decision.wake_at == NOW + BLOCKED_EVERY
@@ -163,7 +163,7 @@ def test_a_locked_resource_is_waited_for() -> None:
     locked = view(a_plan(), grant=SUSPENDED).grant
     assert locked is not None
     gates = decide_plan(view(a_plan(), grant=locked), NOW).status.gates
-    decision = decide_plan(view(a_plan(), replanned=Replanned(same=True, gates=gates)), NOW)
+    decision = decide_plan(view(a_plan(), replanned=Replanned(at=NOW, same=True, gates=gates)), NOW)
     assert decision.status.state == PlanState.PROPOSED
     assert decision.status.gates == gates
 
@@ -199,14 +199,14 @@ def test_cancelled_with_revert_the_undo_is_guarded_and_made() -> None:
     assert written.status.post_image == ["v3"]
     made = stored(plan, written.status)
     assert decide_plan(view(made, **cancelled("Revert")), NOW).effects == (CheckUndo(),)
-    decision = decide_plan(view(made, guarded=Guarded(), **cancelled("Revert")), NOW)
+    decision = decide_plan(view(made, guarded=Guarded(at=NOW), **cancelled("Revert")), NOW)
     assert decision.status.state == PlanState.REVERTING
     assert decision.effects == (Execute("Undo", 0, 1),)
 
 
 def test_nothing_is_undone_that_somebody_changed_since() -> None:
     """UndoBlocked, and a person is told what is in the way."""
-    guarded = Guarded(changed="iam:get_policy DefaultVersionId was changed since")
+    guarded = Guarded(at=NOW, changed="iam:get_policy DefaultVersionId was changed since")
     decision = decide_plan(view(verifying(), guarded=guarded, words=(a_word(verb="Revert"),)), NOW)
     assert (decision.status.state, decision.status.reason) == (PlanState.UNDO_BLOCKED, "ChangedSince")
     assert "was changed since: nothing was put back" in decision.status.message
@@ -222,7 +222,7 @@ def test_a_cancelled_plan_that_has_not_begun_changes_nothing() -> None:
 def test_a_revert_while_it_is_verified_puts_it_back_at_once() -> None:
     """The word is answered with the write that begins the undo."""
     word = a_word(verb="Revert", reason="worse for me")
-    decision = decide_plan(view(verifying(), guarded=Guarded(), words=(word,)), NOW)
+    decision = decide_plan(view(verifying(), guarded=Guarded(at=NOW), words=(word,)), NOW)
     assert decision.status.state == PlanState.REVERTING
     assert answers(decision) == [(True, "Reverting")]
 
@@ -254,7 +254,7 @@ def test_a_deleted_plan_does_as_its_policy_says(policy: str, state: PlanState) -
     plan = verifying()
     spec = plan.spec.model_copy(update={"deletion_policy": policy})
     plan = guarded_by_finalizer(plan.model_copy(update={"spec": spec}), deleted=True)
-    decision = decide_plan(view(plan, guarded=Guarded()), NOW)
+    decision = decide_plan(view(plan, guarded=Guarded(at=NOW)), NOW)
     assert decision.status.state == state
 
 
@@ -292,7 +292,7 @@ def test_then_it_is_flagged_to_people() -> None:
 def test_or_undone_if_that_is_safe(changed: str, state: PlanState) -> None:
     """UndoIfSafe: only while everything is as the fix left it; else people are told."""
     decision = decide_plan(
-        view(temporary("UndoIfSafe", until=timedelta()), run=None, guarded=Guarded(changed=changed)), NOW
+        view(temporary("UndoIfSafe", until=timedelta()), run=None, guarded=Guarded(at=NOW, changed=changed)), NOW
     )
     assert decision.status.state == state
 

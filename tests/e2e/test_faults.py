@@ -12,6 +12,7 @@ from dev.shop.alarm import wait_until_felt, wait_until_well
 from dev.shop.examples import examples
 from dev.shop.faults import FAULTS, Fault
 
+from .people import people_do
 from .world import TIME_SCALE, World, outcome, story
 
 #: What each fault's run ends as, what it names as a reason, and the changing calls it makes: those and no others.
@@ -19,7 +20,8 @@ EXPECTED: dict[str, tuple[str, set[str], list[str]]] = {
     "inc-2023-1247": ("Resolved/Runbook", {"AccessDenied", "RoleLacksPermission"}, ["SetDefaultPolicyVersion"]),
     "inc-2023-0892": ("Resolved/Runbook", {"AccessDenied"}, ["PutRolePolicy"]),
     "lambda-explicit-deny": ("Unresolved/NoFixApplies", {"AccessDenied"}, []),
-    "inc-2023-1456": ("Unresolved/NotPermitted", {"AccessDenied"}, []),
+    # What a protected actor took away: asked of people, who say no.
+    "inc-2023-1456": ("Unresolved/NotPermitted", {"AccessDenied", "AccessRemovedOnPurpose"}, []),
     "lambda-timeout": (
         "Resolved/Runbook",
         {"FunctionTimeouts"},
@@ -49,6 +51,7 @@ def test_a_fault_ends_as_it_should(fault: Fault, make_world: Callable[..., World
         before = world.dump()
         manifest = world.manifest(fault.example)
         world.apply(manifest)
+        people_do(world, examples()[fault.example])
         status = world.finished(manifest["metadata"]["name"])
         assert outcome(status) == ends == _example_says(fault), story(status)
         if ends.startswith("Resolved"):

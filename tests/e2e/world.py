@@ -99,6 +99,56 @@ class World:
         """`kubectl apply` it, as alice; return what kubectl says. Errors: KubectlError."""
         return self.alice.run("apply", "-f", "-", stdin=yaml.safe_dump(dict(manifest)))
 
+    def person(self, who: str) -> Kubectl:
+        """Return a person's kubectl."""
+        return Kubectl(self.stack.kubeconfig(who))
+
+    def say(self, who: str, verb: str, target: Mapping[str, Any], **spec: Any) -> str:
+        """Let a person say something of a stored object; return the intervention's name. Errors: KubectlError."""
+        about = {"kind": target["kind"], "name": target["metadata"]["name"], "uid": target["metadata"]["uid"]}
+        word = {
+            "apiVersion": target["apiVersion"],
+            "kind": "Intervention",
+            "metadata": {"generateName": f"{verb.lower()}-", "namespace": self.name},
+            "spec": {"target": about, "verb": verb, **spec},
+        }
+        said = self.person(who).run("create", "-f", "-", "-o", "name", stdin=yaml.safe_dump(word))
+        return said.strip().partition("/")[2]
+
+    def answer(self, word: str, seconds: float = RUN_SECONDS) -> dict[str, Any]:
+        """Wait until an intervention is answered; return its condition Effective."""
+        found: dict[str, Any] = {}
+
+        def answered() -> bool:
+            stored = self.admin.json("get", "intervention", "-n", self.name, word)
+            for condition in (stored.get("status") or {}).get("conditions", ()):
+                found.update(condition)
+            return bool(found)
+
+        if not wait_until(answered, seconds=seconds, every=0.25):
+            raise AssertionError(f"nobody answered {word}:\n{self.log()}")
+        return found
+
+    def open_plan(self, run: str, fix: str = "") -> dict[str, Any]:
+        """Wait until people are asked about a plan of a run, and return it."""
+        self.wait_for(run, lambda status: status.get("phase") == "AwaitingApproval")
+        found: list[dict[str, Any]] = []
+
+        def there() -> bool:
+            states = ("Proposed", "Approved")
+            found[:] = [
+                plan
+                for plan in self.plans()
+                if plan["spec"]["runRef"]["name"] == run
+                and fix in ("", plan["spec"]["fix"])
+                and (plan.get("status") or {}).get("state", "Proposed") in states
+            ]
+            return bool(found)
+
+        if not wait_until(there, seconds=20, every=0.25):
+            raise AssertionError(f"no plan of {run} is open:\n{story(self.status(run))}\n{self.log()}")
+        return found[0]
+
     def run(self, name: str) -> dict[str, Any]:
         """Return a run as stored."""
         return dict(self.admin.json("get", "incidentrun", "-n", self.name, name))

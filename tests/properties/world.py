@@ -641,7 +641,9 @@ class Operator:
                 session.replanned = self._replanned(plan, there)
             case CheckUndo() if plan.spec.undo is not None:
                 changed = moved_guard(plan.spec.undo.guards, plan.status.post_image, shop.image)
-                session.guarded = Guarded(changed=changed) if changed else Guarded(gates=world.lock(plan))
+                session.guarded = (
+                    Guarded(at=world.now, changed=changed) if changed else Guarded(at=world.now, gates=world.lock(plan))
+                )
             case Execute():
                 session.answered = world.send(self, plan, effect)
             case Look(phase, index, attempt):
@@ -664,15 +666,15 @@ class Operator:
         world, name = self.world, plan.metadata.name
         if plan.spec.revert_of is not None:
             if [fact.equals for fact in plan.spec.preconditions] != world.shop.image:
-                return Replanned(same=False, reason="WorldChanged", message="somebody changed it since")
+                return Replanned(at=world.now, same=False, reason="WorldChanged", message="somebody changed it since")
         elif not there:
-            return Replanned(same=False, reason="WorldChanged", message="the fix is not needed any more")
+            return Replanned(at=world.now, same=False, reason="WorldChanged", message="the fix is not needed any more")
         gates = closed(gate_facts(self._plan_view(plan, PlanSession()), world.now)) or world.lock(plan)
         if not gates and UNDO_FINALIZER not in plan.metadata.finalizers:
             if not world.set_finalizer(self, name, UNDO_FINALIZER, True):
                 return None
             self.plans[name] = world.plans[name]
-        return Replanned(same=True, gates=gates)
+        return Replanned(at=world.now, same=True, gates=gates)
 
     def _judgement(self, there: bool) -> Judgement:
         helps = self.world.setting.helps

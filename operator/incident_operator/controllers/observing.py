@@ -321,11 +321,7 @@ async def draft_fix(
 
 def same_plan(plan: RemediationPlan, draft: PlanDraft, grant: ActionGrant) -> bool:
     """Tell whether a draft made now is the plan that was stored, by its hash."""
-    aws = grant.spec.aws
-    if aws is None:
-        return False
-    region = draft.region or aws.regions[0]
-    return plan.spec.hash == hash_draft(draft, fix=plan.spec.fix, account=aws.account, region=region, role=aws.role_arn)
+    return grant.spec.aws is not None and plan.spec.hash == hash_draft(draft, grant, fix=plan.spec.fix)
 
 
 async def measure_impact(context: Context, scope: Scope, checks: Mapping[str, CheckResult]) -> Impact | None:

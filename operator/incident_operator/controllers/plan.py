@@ -40,7 +40,7 @@ from ..core.plan import (
     decide_plan,
     gate_facts,
 )
-from ..core.planning import moved_guard, reasons_to_ask, tier_of, with_targets
+from ..core.planning import moved_guard, with_targets
 from ..core.run import PASSING_ERRORS
 from ..core.story import Tell
 from .answering import answer, words_on
@@ -250,9 +250,14 @@ class PlanController:
 
     async def _replan(self, plan: RemediationPlan, view: PlanView, session: Session) -> Replanned | None:
         """Look again just before the first call: same world, same plan, gates still open; then take the locks."""
+        now = self._context.clock.now()
+
+        def changed(reason: str, message: str) -> Replanned:
+            return Replanned(at=now, same=False, reason=reason, message=message)
+
         grant = await self._grant(plan)
         if grant is None:
-            return Replanned(same=False, reason="GrantMissing", message=f"no ActionGrant permits {plan.spec.action}")
+            return changed("GrantMissing", f"no ActionGrant permits {plan.spec.action}")
         try:
             action, inputs, facts = await self._observe(plan, grant)
             moved = await self._preconditions(plan, grant)
@@ -261,36 +266,33 @@ class PlanController:
             if reason in PASSING_ERRORS:
                 session.retry_at = self._context.clock.now() + RETRY_READ
                 return None
-            return Replanned(same=False, reason=reason, message=str(error))
+            return changed(reason, str(error))
         except ValidationError:
-            return Replanned(same=False, reason="InvalidInput", message="the action's inputs changed; plan again")
+            return changed("InvalidInput", "the action's inputs changed; plan again")
         if moved:
-            return Replanned(same=False, reason="WorldChanged", message=moved)
-        spec, targets = plan.spec, plan.spec.candidates
-        if spec.revert_of is None:
+            return changed("WorldChanged", moved)
+        targets = plan.spec.candidates
+        if plan.spec.revert_of is None:
             draft = action.plan(inputs, facts)
             if isinstance(draft, NotApplicable):
-                return Replanned(same=False, reason="WorldChanged", message=draft.message)
+                return changed("WorldChanged", draft.message)
             if not same_plan(plan, draft, grant):
                 message = "the world changed since this was planned: the same fix would make other calls now"
-                return Replanned(same=False, reason="WorldChanged", message=message)
+                return changed("WorldChanged", message)
             targets = _still_matching(plan, draft)
-            if spec.candidates and not targets:
+            if plan.spec.candidates and not targets:
                 message = "nothing that was agreed to still needs it"
-                return Replanned(same=False, reason="WorldChanged", message=message)
-            asks = reasons_to_ask(draft, grant)
-            # What is known now decides: who took access away may have come to light since the plan was stored.
-            spec = spec.model_copy(update={"ask_because": asks, "tier": tier_of(draft, asks)})
-        facts_now = gate_facts(view, self._context.clock.now())
+                return changed("WorldChanged", message)
+        facts_now = gate_facts(view, now)
         admission = await self._context.admission.in_force()
         leading = self._context.leader.held()
-        gates = closed(replace(facts_now, plan=spec, grant=grant, admission=admission, leading=leading))
+        gates = closed(replace(facts_now, grant=grant, admission=admission, leading=leading))
         if not gates:
             locked = await self._context.locks.acquire(plan)
             gates = (locked,) if locked is not None else ()
         if not gates:
             await self._protect(plan)
-        return Replanned(same=True, pre_image=facts.wire(), gates=gates, targets=targets)
+        return Replanned(at=now, same=True, pre_image=facts.wire(), gates=gates, targets=targets)
 
     async def _protect(self, plan: RemediationPlan) -> None:
         """Put the finalizer on, and let a temporary fix outlive its run. Errors: Conflict, to decide anew."""
@@ -332,9 +334,10 @@ class PlanController:
 
     async def _check_undo(self, plan: RemediationPlan, session: Session) -> Guarded | None:
         """Look whether everything is still as the fix left it, and take the locks again."""
+        at = self._context.clock.now()
         grant = await self._grant(plan)
         if grant is None or plan.spec.undo is None:
-            return Guarded(changed="no ActionGrant permits putting it back any more")
+            return Guarded(at=at, changed="no ActionGrant permits putting it back any more")
         try:
             now = [await self._read(guard, plan, grant) for guard in plan.spec.undo.guards]
         except (ReadError, TimeoutError) as error:
@@ -343,9 +346,9 @@ class PlanController:
             return None
         changed = moved_guard(plan.spec.undo.guards, plan.status.post_image, now)
         if changed:
-            return Guarded(changed=changed)
+            return Guarded(at=at, changed=changed)
         locked = await self._context.locks.acquire(plan)
-        return Guarded(gates=(locked,) if locked is not None else ())
+        return Guarded(at=at, gates=(locked,) if locked is not None else ())
 
     async def _look(
         self, plan: RemediationPlan, session: Session, phase: Phase, index: int, attempt: int

@@ -47,8 +47,8 @@ class GateFacts:
 
     @property
     def agreeing(self) -> tuple[Approval, ...]:
-        """The approvals that count now."""
-        return in_force(self.approvals, self.now)
+        """The approvals that count now: of this tier, and not run out."""
+        return tuple(a for a in in_force(self.approvals, self.now) if a.tier == self.plan.tier)
 
 
 Gate = Callable[[GateFacts], GateVerdict | None]

@@ -42,14 +42,22 @@ def _hashed_call(call: Call) -> dict[str, Any]:
     return wire
 
 
-def hash_draft(draft: PlanDraft, *, fix: str, account: str, region: str, role: str) -> str:
+def hash_draft(draft: PlanDraft, grant: ActionGrant, *, fix: str) -> str:
     """Return the hash of what would be executed, without what may differ between two looks at the same world.
 
-    Source: decision 13: not candidates, diff, permission, attempt, title, nor volatile arguments.
+    Errors: ValueError for a grant without AWS.
+    Source: decision 13: not candidates, diff, permission, attempt, title, nor volatile arguments. Why people must
+    agree, and so who, is hashed too: they agreed to a plan of that tier.
     """
+    aws = grant.spec.aws
+    if aws is None:
+        raise ValueError(f"ActionGrant {grant.metadata.name} has no aws section")
+    asks = reasons_to_ask(draft, grant)
     return digest(
         {
             "fix": fix,
+            "askBecause": sorted(asks),
+            "tier": tier_of(draft, asks),
             "calls": [_hashed_call(c) for c in draft.calls],
             "preconditions": [p.wire() for p in draft.preconditions],
             "touches": sorted(draft.touches),
@@ -57,9 +65,9 @@ def hash_draft(draft: PlanDraft, *, fix: str, account: str, region: str, role: s
             "hazards": sorted(draft.hazards),
             "verify": draft.verify.wire(),
             "undo": {"calls": [_hashed_call(c) for c in draft.undo.calls]} if draft.undo else None,
-            "account": account,
-            "region": region,
-            "role": role,
+            "account": aws.account,
+            "region": draft.region or aws.regions[0],
+            "role": aws.role_arn,
         }
     )
 
@@ -135,7 +143,7 @@ def complete(
         raise ValueError(f"ActionGrant {grant.metadata.name} has no aws section")
     region = draft.region or aws.regions[0]
     asks = reasons_to_ask(draft, grant)
-    hash_ = hash_draft(draft, fix=fix.name, account=aws.account, region=region, role=aws.role_arn)
+    hash_ = hash_draft(draft, grant, fix=fix.name)
     spec = RemediationPlanSpec(
         run_ref=RunReference(name=run.metadata.name, uid=run.metadata.uid),
         fix=fix.name,

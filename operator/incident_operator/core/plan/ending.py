@@ -9,7 +9,7 @@ from ..redact import redact
 from ..schedule import earliest
 from ..story import Tell
 from .people import Stop, held_by, said, stop_of
-from .turn import Turn, blocked, journal_with
+from .turn import Turn, blocked, is_stale, journal_with
 from .view import DONE, CheckUndo, Execute, Judge, PlanDecision, Unprotect
 
 
@@ -102,7 +102,7 @@ def put_back(turn: Turn, reason: str, message: str, word: Intervention | None = 
     held = held_by(turn)
     if held:
         return blocked(turn, held)
-    if view.guarded is None:
+    if view.guarded is None or (view.guarded.gates and is_stale(turn, view.guarded.at)):
         return Turn(view, turn.now).stay(CheckUndo())
     if view.guarded.changed:
         message = f"{message}, but {view.guarded.changed}: nothing was put back"

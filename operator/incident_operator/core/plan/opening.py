@@ -12,7 +12,7 @@ from ..gates import PASSING, GateFacts, closed
 from ..redact import redact
 from ..schedule import earliest
 from .people import held_by, is_cancelled
-from .turn import Turn, blocked, is_about
+from .turn import Turn, blocked, is_about, is_stale
 from .view import APPROVAL_TIMEOUT, BLOCKED_EVERY, Execute, PlanDecision, PlanView, Replan
 
 
@@ -124,7 +124,7 @@ def _begin(turn: Turn) -> PlanDecision:
     held = held_by(turn)
     if held:
         return blocked(turn, held)
-    if view.replanned is None:
+    if view.replanned is None or (view.replanned.gates and is_stale(turn, view.replanned.at)):
         return turn.stay(Replan())
     if not view.replanned.same:
         return turn.end(PlanState.SUPERSEDED, view.replanned.reason, _void(turn, view.replanned.message))

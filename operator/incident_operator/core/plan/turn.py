@@ -83,6 +83,11 @@ def is_about(turn: Turn, word: Intervention) -> bool:
     return word.spec.target.uid == turn.view.plan.metadata.uid
 
 
+def is_stale(turn: Turn, at: datetime) -> bool:
+    """Tell whether what was seen then is too old for a gate that opens by itself."""
+    return turn.now >= at + BLOCKED_EVERY
+
+
 def blocked(turn: Turn, gates: tuple[GateVerdict, ...]) -> PlanDecision:
     """Say what blocks, and look again soon."""
     again = turn.now + BLOCKED_EVERY

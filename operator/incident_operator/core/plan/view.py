@@ -63,10 +63,11 @@ APPROVAL_TIMEOUT = timedelta(hours=4)
 class Replanned:
     """What looking again just before the first call showed.
 
-    Shape: `asks` and `tier` are those of a plan made now. `secured` says that the locks are held and the finalizer is
-    in place; `locked` who holds a lock instead. `targets` are the approved candidates that still match.
+    Shape: without `gates` the locks are held and the finalizer is in place. `targets` are the approved candidates that
+    still match.
     """
 
+    at: datetime
     same: bool
     reason: str = ""
     message: str = ""
@@ -119,6 +120,7 @@ class Judged:
 class Guarded:
     """What the undo's guards showed just before it. Shape: `changed` is empty where all read as after the fix."""
 
+    at: datetime
     changed: str = ""
     gates: tuple[GateVerdict, ...] = ()
 

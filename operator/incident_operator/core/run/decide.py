@@ -14,7 +14,7 @@ from .diagnosing import diagnose
 from .ending import cancelled, end
 from .people import hear
 from .recovery import wait_for_recovery
-from .view import EndRound, Refusal, RunDecision, RunView
+from .view import ACTING, EndRound, Refusal, RunDecision, RunView
 
 #: Phases in which an approved plan goes first.
 _WAITING = frozenset({RunPhase.AWAITING_APPROVAL, RunPhase.VERIFYING})
@@ -31,6 +31,9 @@ def decide_run(view: RunView, now: datetime) -> RunDecision:
     # A plan under way comes first: a run that ended without it would leave it to act for a settled run (I7, I8).
     if status.active_plan is not None:
         return with_baton(view, now)
+    # So does one that people put back without the baton: one thing at a time, and the story ends after it.
+    if any(plan.status.state in ACTING for plan in view.plans):
+        return RunDecision(status=status)
     if status.cancelling is not None or (
         view.run.metadata.deletion_timestamp is not None and status.started_at is not None
     ):

@@ -39,6 +39,8 @@ ENDS = frozenset(
 PASSING_ERRORS = frozenset({"Throttled", "Timeout", "Unreachable"})
 #: Ends of a plan after which it is not known what holds: automation stops until a person says Keep, Skip or Retry.
 STOPPED = frozenset({PlanState.INCONCLUSIVE, PlanState.UNKNOWN, PlanState.UNDO_BLOCKED})
+#: States in which a plan changes, or may have changed, the world and is not judged yet.
+ACTING = frozenset({PlanState.APPLYING, PlanState.VERIFYING, PlanState.REVERTING})
 #: Ends of a plan that did harm.
 HARMED = frozenset({PlanState.WORSE, PlanState.REVERTED})
 
