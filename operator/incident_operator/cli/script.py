@@ -223,19 +223,16 @@ def write_aws(call: Call, index: int, writing: Writing) -> list[str]:
         arguments[guard.argument] = Variable(name)
     arguments = _typed(arguments, model.input_shape)
     _validate(call, model, arguments)
-    blobs = {
-        name: arguments.pop(name)
-        for name, shape in _members(model).items()
-        if shape.type_name == "blob" and name in arguments
-    }
-    parts = [words(call.service, call.operation), f"--cli-input-json {_quoted(arguments)}"]
-    # Version 1 of the AWS CLI takes bytes in the JSON as they are, version 2 as base64; a file is bytes to both.
-    parts += [
-        f'--{xform_name(name, "-")} "fileb://"<(printf %s {shlex.quote(str(value))})' for name, value in blobs.items()
-    ]
-    parts.append(f"--region {shlex.quote(region)}")
+    members = _members(model)
+    # Version 1 of the AWS CLI takes bytes in the JSON as they are, version 2 as base64; a file is bytes to both. And it
+    # takes no JSON at all where the answer is a stream.
+    single = [n for n in arguments if model.has_streaming_output or members[n].type_name == "blob"]
+    options = [_option(name, arguments.pop(name), members[name]) for name in single]
+    parts = [words(call.service, call.operation), *options, f"--region {shlex.quote(region)}"]
+    if not model.has_streaming_output:
+        parts.insert(1, f"--cli-input-json {_quoted(arguments)}")
     if model.has_streaming_output:
-        parts.insert(1, "/dev/stderr")
+        parts.append("/dev/stderr")
     wanted = writing.wanted.get(index, ())
     if not wanted:
         return [*lines, " ".join(parts)]
@@ -245,6 +242,18 @@ def write_aws(call: Call, index: int, writing: Writing) -> list[str]:
     lines.append(f"{answer}=$({' '.join(parts)} --query {query} --output text)")
     lines.append(f"IFS=$'\\t' read -r {' '.join(_result_name(index, path) for path in wanted)} <<< \"${answer}\"")
     return lines
+
+
+def _option(name: str, value: Any, shape: Any) -> str:
+    """Return one argument as an option of its own."""
+    option = f"--{xform_name(name, '-')}"
+    if isinstance(value, Variable):
+        return f'{option} "${value.name}"'
+    if shape.type_name == "blob":
+        return f'{option} "fileb://"<(printf %s {shlex.quote(str(value))})'
+    if shape.type_name == "boolean":
+        return option if value else option.replace("--", "--no-", 1)
+    return f"{option} {shlex.quote(value) if isinstance(value, str) else _quoted(value)}"
 
 
 #: How calls of other systems are written, by `service`; all else is AWS.
