@@ -8,8 +8,13 @@ import pytest
 import yaml
 
 from incident_operator.actions.catalogue import catalogue
+from incident_operator.api.runbook import ClusterRunbook
 from tests.builders import a_grant, a_runbook
+from tests.cli.conftest import Command
+from tests.cli.fake_api import FakeApi
 from tests.cli.test_lint import incident
+from tests.cli.test_say import finish
+from tests.repo.files import ROOT
 
 BASE = "kubectl incident iam-policy manifests/runbooks/lambda-failures.yaml --grant dev/shop/grant.yaml"
 
@@ -98,3 +103,17 @@ def test_the_roles_of_two_grants_are_not_mixed(tmp_path: Path, role: str) -> Non
     (tmp_path / "o.yaml").write_text(yaml.safe_dump(other))
     code, out, err = incident(f"{command} {role} --grant o.yaml", tmp_path)
     assert (code, out, "these grants name 2 roles" in err) == (1, "", True)
+
+
+def test_without_files_the_clusters_runbooks_and_grants_count(api: FakeApi, command: Command) -> None:
+    """A grant may be named; what is no file and no grant is told."""
+    stored = yaml.safe_load((ROOT / "manifests" / "runbooks" / "lambda-failures.yaml").read_text())
+    api.put(a_grant(), ClusterRunbook.model_validate(stored))
+    for options in ((), ("--grant", "shop")):
+        code, out, _ = finish(command("iam-policy", "--role", "remediation", *options))
+        assert (code, statements(out)["FixIam"]["Resource"]) == (
+            0,
+            ["arn:aws:iam::123456789012:role/lambda-execution-role"],
+        )
+    _, _, err = finish(command("iam-policy", "--role", "read", "--grant", "nope"))
+    assert err.startswith("error: nope is neither a file nor an ActionGrant of the cluster")

@@ -3,11 +3,16 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from incident_operator.api import KINDS, KubernetesObject
+from incident_operator.api.crd import schema
+from incident_operator.core.expressions import compile_expression
 from tests.builders import a_runbook
 from tests.repo.files import ROOT
 
@@ -68,6 +73,37 @@ def test_each_problem_has_its_line_and_field() -> None:
     )
     assert value.startswith("<stdin>:10: spec.startDeadline: '1.5h' is not a duration; write for example 90s")
     assert err == "1 object checked, 2 problems\n"
+
+
+def test_the_rules_of_the_schema_are_checked_with_its_defaults() -> None:
+    """In the words of the API server, which says the same when it is applied."""
+    text = RUN.replace("title: mails fail\n    severty", "severity").replace("1.5h", "90m")
+    code, out, _ = incident("kubectl incident lint -", stdin=text + "  automation: {applyUpTo: Low, askUpTo: None}\n")
+    assert (code, out.splitlines()) == (
+        1,
+        [
+            "<stdin>:5: spec: askUpTo: None is observe only: applyUpTo must be None too (column 1)",
+            "<stdin>:6: spec.incident: describe the incident (title, severity) or join one that exists (name) "
+            "(column 3)",
+        ],
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_rule_of_our_kinds_can_be_evaluated(kind: type[KubernetesObject]) -> None:
+    """A rule that does not compile here would be never checked; `sum` is the API server's own, and used once."""
+
+    def rules(node: Any) -> Iterator[str]:
+        if isinstance(node, dict):
+            yield from (r["rule"] for r in node.get("x-kubernetes-validations", ()) if "oldSelf" not in r["rule"])
+            for inner in node.values():
+                yield from rules(inner)
+
+    found = list(rules(schema(kind)))
+    for rule in found:
+        if ".sum()" not in rule:
+            compile_expression(rule, "rule", boolean=True)
+    assert sum(".sum()" in rule for rule in found) <= 1
 
 
 def test_a_runbook_is_judged_as_the_operator_judges_it(tmp_path: Path) -> None:

@@ -167,8 +167,20 @@ def test_an_answer_is_found_through_a_forgotten_history(api: FakeApi, command: C
     api.wait_for_watches(1)
     api.expire_watches()
     api.wait_for_watches(2)
-    api._answer_word(stored(api), lambda raw: ("True", "Paused", ""))
+    api.answer_word(stored(api), lambda raw: ("True", "Paused", ""))
     assert finish(process)[:2] == (0, f"{RUN} paused\n  type: kubectl incident watch -n shopsmart {RUN}\n")
+
+
+def test_an_answer_that_may_not_be_read_is_no_answer(api: FakeApi, command: Command) -> None:
+    """What was said is said: the exit code does not tell otherwise."""
+    api.put(run("diagnosed"))
+
+    def operator(raw: dict[str, Any]) -> None:
+        api.refusal = (403, "interventions is forbidden")
+
+    api.operator = operator
+    code, _, err = finish(command("pause", RUN, "--timeout", "1s"))
+    assert (code, "no answer yet" in err) == (4, True)
 
 
 def test_a_refusal_by_admission_is_told_with_the_right_to_ask_for(api: FakeApi, command: Command) -> None:

@@ -1,7 +1,8 @@
 """Manifests of our kinds, judged without a cluster: what the API server and the operator would say, with its place.
 
 Pure. A field is unknown where the kind's own schema (`api.crd`) has none of that name, which is what the API server
-goes by; types and bounds are the models'; runbooks are judged as the operator judges them.
+goes by; types and bounds are the models'; rules are the schema's own CEL, but those that compare with what was stored;
+runbooks are judged as the operator judges them.
 """
 
 import re
@@ -19,6 +20,7 @@ from ..api.crd import schema
 from ..api.meta import API_VERSION, GROUP
 from ..api.run import IncidentRun
 from ..api.runbook import ClusterRunbook, Runbook
+from ..core.expressions import ExpressionError, evaluate
 from ..core.runbook import bind_parameters, validate
 from .text import clean
 
@@ -158,6 +160,10 @@ def _parsed(document: Document) -> tuple[KubernetesObject | None, list[Problem]]
     named = value
     if isinstance(metadata, Mapping) and "name" not in metadata and metadata.get("generateName"):
         named = {**value, "metadata": {**metadata, "name": "generated"}}
+    found += [
+        document.problem(path, message)
+        for path, message in _broken(_defaulted(value, _schema(model)), _schema(model), ())
+    ]
     try:
         return model.model_validate(named), found
     except ValidationError as error:
@@ -184,6 +190,42 @@ def _unknown(value: Any, node: Mapping[str, Any], path: Path) -> Iterator[tuple[
             yield from _unknown(item, properties[key], (*path, str(key)))
         elif properties is not None and not node.get("x-kubernetes-preserve-unknown-fields"):
             yield (*path, str(key)), properties
+
+
+def _defaulted(value: Any, node: Mapping[str, Any]) -> Any:
+    """Return a value as the API server stores it: with the schema's defaults."""
+    if isinstance(value, list):
+        return [_defaulted(item, node.get("items", {})) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    properties = node.get("properties", {})
+    missing = {key: inner["default"] for key, inner in properties.items() if "default" in inner and key not in value}
+    others = node.get("additionalProperties", {})
+    return {key: _defaulted(item, properties.get(key, others)) for key, item in {**missing, **value}.items()}
+
+
+def _broken(value: Any, node: Mapping[str, Any], path: Path) -> Iterator[tuple[Path, str]]:
+    """Yield each rule of the schema that a value breaks, by its message.
+
+    Shape: one that can't be evaluated on the value is left to the types.
+    """
+    for rule in node.get("x-kubernetes-validations", ()):
+        if "oldSelf" not in rule["rule"] and _holds(rule["rule"], value) is False:
+            yield path, rule["message"]
+    if isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _broken(item, node.get("items", {}), (*path, number))
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            inner = node.get("properties", {}).get(key, node.get("additionalProperties"))
+            yield from _broken(item, inner or {}, (*path, str(key)))
+
+
+def _holds(rule: str, value: Any) -> bool | None:
+    try:
+        return bool(evaluate(rule, "rule", {"self": value}))
+    except ExpressionError:
+        return None
 
 
 def _where(loc: tuple[int | str, ...]) -> Path:

@@ -167,7 +167,7 @@ def _confirm(plan: RemediationPlan) -> None:
 
 
 def _answer(cluster: Cluster, stored: Raw, timeout: timedelta, clock: Clock) -> Raw | None:
-    """Return the condition Effective once it is there; None where nobody answers in time."""
+    """Return the condition Effective once it is there; None where nobody answers in time, or it can't be read."""
     deadline = clock.monotonic() + timeout.total_seconds()
     metadata = stored["metadata"]
     while (left := deadline - clock.monotonic()) > 0:
@@ -190,8 +190,8 @@ def _answer(cluster: Cluster, stored: Raw, timeout: timedelta, clock: Clock) -> 
         except Gone:
             continue
         except (Forbidden, Unreachable) as error:
-            where = f"kubectl get intv -n {metadata['namespace']} {metadata['name']}"
-            raise type(error)(f"it was said, and its answer can't be read: {error}", f"look at it: {where}") from error
+            click.echo(f"its answer can't be read: {error}", err=True)
+            return None
     return None
 
 

@@ -16,7 +16,7 @@ from .options import DurationType, Where, connect, kube_options
 
 _ENDS = """
     Exit code: 0 it is in effect. 2 it is not, and why is printed. 4 no answer came within --timeout: the word is
-    stored, and counts when the operator reads it. 1 any error: nothing was said. 64 wrong usage.
+    stored, and counts when the operator reads it. 1 any error, 64 wrong usage.
 """
 
 
