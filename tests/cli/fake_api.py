@@ -33,6 +33,8 @@ class FakeApi:
         self._drops = 0
         self.refusal: tuple[int, str] | None = None
         self.served = True
+        #: How many reads are told to come back in a moment.
+        self.busy = 0
         #: What every write is refused with, if it is.
         self.write_refusal: tuple[int, str] | None = None
         #: Who asks, as the server knows them.
@@ -184,6 +186,9 @@ class FakeApi:
         query = {key: values[0] for key, values in parse_qs(url.query).items()}
         if self.refusal is not None:
             return _send(request, self.refusal[0], {"kind": "Status", "message": self.refusal[1]})
+        if self.busy:
+            self.busy -= 1
+            return _send(request, 429, {"kind": "Status", "message": "storage is (re)initializing"})
         if not url.path.startswith(_ROOT) or not self.served:
             return _send(request, 404, {"kind": "Status", "message": "the server could not find the resource"})
         parts = url.path.removeprefix(_ROOT).split("/")

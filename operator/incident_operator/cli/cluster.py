@@ -7,6 +7,7 @@ takes half a second, so it is imported by the commands that need it.
 import difflib
 import json
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ WATCH = 60
 
 #: Who a write comes from, in `managedFields`.
 _MANAGER = "kubectl-incident"
+#: How often, and after how many seconds, a server that is busy is asked again: it fills its caches at first use.
+_TRIES, _PAUSE = 6, 1.0
 _REVIEW = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 
 
@@ -36,6 +39,10 @@ class ClusterError(CommandError):
 
 class Unreachable(ClusterError):
     """No answer, or one that says to come back."""
+
+
+class Busy(Unreachable):
+    """The server did not look at the request, and says to ask again in a moment."""
 
 
 class Forbidden(ClusterError):
@@ -162,7 +169,15 @@ class Cluster:
         body: Raw | None = None,
         query: Mapping[str, str] | None = None,
     ) -> Raw:
-        with self._open(path, kind, query or {}, timeout=_ANSWER, method=method, body=body) as response:
+        for _ in range(_TRIES - 1):
+            try:
+                return self._asked(path, kind, query or {}, method, body)
+            except Busy:
+                threading.Event().wait(_PAUSE)
+        return self._asked(path, kind, query or {}, method, body)
+
+    def _asked(self, path: str, kind: str, query: Mapping[str, str], method: str, body: Raw | None) -> Raw:
+        with self._open(path, kind, query, timeout=_ANSWER, method=method, body=body) as response:
             answer: Raw = json.loads(response.read())
             return answer
 
@@ -218,14 +233,15 @@ class Cluster:
         if status == 404 and not (answer.get("details") or {}).get("name"):
             raise ClusterError(
                 f"the API server {self.server} does not serve {kind} ({API_VERSION})",
-                "install the kinds: kubectl apply --server-side -f crds/",
+                "install the kinds: kubectl apply --server-side -k crds/",
             )
         if status == 404:
             raise Missing(message)
         if status == 410:
             raise Gone(message)
         if status == 429 or status >= 500:
-            raise Unreachable(f"the API server {self.server} answers {status}: {message}", "try again in a while")
+            error = Busy if status == 429 else Unreachable
+            raise error(f"the API server {self.server} answers {status}: {message}", "try again in a while")
         if method == "GET":
             raise ClusterError(f"the API server refuses {method} {path}: {status} {message}")
         # What it says about a write is about what was written.
