@@ -31,6 +31,7 @@ def command(api: FakeApi, tmp_path: Path) -> Iterator[Command]:
         process = subprocess.Popen(
             [str(Path(sys.executable).parent / "kubectl-incident"), *arguments],
             env={**os.environ, "KUBECONFIG": str(kubeconfig), "PYTHONUNBUFFERED": "1"},
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

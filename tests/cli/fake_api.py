@@ -1,4 +1,4 @@
-"""A small API server for the commands: list, get and watch of our kinds over real HTTP, with the faults of a real one.
+"""A small API server for the commands: our kinds over real HTTP, read and written, with the faults of a real one.
 
 It proves the client's side of the protocol (resource versions, chunked watch streams, 410, broken connections);
 what a real API server answers is for the end-to-end tests.
@@ -6,6 +6,8 @@ what a real API server answers is for the end-to-end tests.
 
 import json
 import threading
+import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,9 @@ from incident_operator.api.meta import API_VERSION
 
 _PLURALS = {kind.resource.plural: kind.resource.kind for kind in KINDS}
 _ROOT = f"/apis/{API_VERSION}/"
+_REVIEW = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+#: What the operator answers to a stored intervention: status, reason and message of Effective, or nothing.
+Answer = Callable[[dict[str, Any]], tuple[str, str, str] | None]
 
 
 class FakeApi:
@@ -28,6 +33,15 @@ class FakeApi:
         self._drops = 0
         self.refusal: tuple[int, str] | None = None
         self.served = True
+        #: How many reads are told to come back in a moment.
+        self.busy = 0
+        #: What every write is refused with, if it is.
+        self.write_refusal: tuple[int, str] | None = None
+        #: Who asks, as the server knows them.
+        self.person = "alice@shopsmart.com"
+        #: What was written: method, path with query, body.
+        self.writes: list[tuple[str, str, dict[str, Any]]] = []
+        self.operator: Answer | None = None
         self.watch_starts = 0
         self._oldest = 0
         api = self
@@ -37,6 +51,12 @@ class FakeApi:
 
             def do_GET(self) -> None:
                 api.answer(self)
+
+            def do_POST(self) -> None:
+                api.write(self, "POST")
+
+            def do_PATCH(self) -> None:
+                api.write(self, "PATCH")
 
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (the base class names it)
                 """Say nothing."""
@@ -76,14 +96,21 @@ class FakeApi:
     def put(self, *objects: KubernetesObject) -> None:
         """Store objects: ADDED or MODIFIED for whoever watches."""
         for item in objects:
-            raw = item.wire()
-            key = (raw["kind"], raw["metadata"].get("namespace", ""), raw["metadata"]["name"])
-            with self._changed:
-                event = "MODIFIED" if key in self._objects else "ADDED"
-                raw["metadata"]["resourceVersion"] = str(len(self._events) + 1)
-                self._objects[key] = raw
-                self._events.append((len(self._events) + 1, event, raw))
-                self._changed.notify_all()
+            self._store(item.wire())
+
+    def _store(self, raw: dict[str, Any]) -> None:
+        key = (raw["kind"], raw["metadata"].get("namespace", ""), raw["metadata"]["name"])
+        with self._changed:
+            event = "MODIFIED" if key in self._objects else "ADDED"
+            raw["metadata"]["resourceVersion"] = str(len(self._events) + 1)
+            self._objects[key] = raw
+            self._events.append((len(self._events) + 1, event, raw))
+            self._changed.notify_all()
+
+    def stored(self, kind: str) -> list[dict[str, Any]]:
+        """Return all objects of a kind."""
+        with self._changed:
+            return [raw for key, raw in self._objects.items() if key[0] == kind]
 
     def delete(self, item: KubernetesObject) -> None:
         """Remove an object: DELETED for whoever watches."""
@@ -108,8 +135,50 @@ class FakeApi:
     def wait_for_watches(self, count: int) -> None:
         """Return when so many watches have begun in all. Errors: TimeoutError."""
         with self._changed:
-            if not self._changed.wait_for(lambda: self.watch_starts >= count, timeout=10):
+            if not self._changed.wait_for(lambda: self.watch_starts >= count, timeout=60):
                 raise TimeoutError(f"{self.watch_starts} watches began, not {count}")
+
+    def write(self, request: BaseHTTPRequestHandler, method: str) -> None:
+        """Answer one POST or PATCH: store it, and let the operator answer an intervention later."""
+        body = json.loads(request.rfile.read(int(request.headers["Content-Length"])))
+        url = urlsplit(request.path)
+        if url.path == _REVIEW:
+            return _send(request, 201, {**body, "status": {"userInfo": {"username": self.person}}})
+        self.writes.append((method, request.path, body))
+        if self.write_refusal is not None:
+            return _send(request, self.write_refusal[0], {"kind": "Status", "message": self.write_refusal[1]})
+        parts = url.path.removeprefix(_ROOT).split("/")
+        namespace = parts[1] if parts[0] == "namespaces" else ""
+        plural, *name = parts[2:] if namespace else parts
+        if method == "POST":
+            number = len(self._events) + 1
+            metadata = {
+                **body["metadata"],
+                "name": f"{body['metadata']['generateName']}{number:05}",
+                "uid": f"uid-{number}",
+                "creationTimestamp": "2026-01-15T14:31:00Z",
+            }
+            raw = {**body, "metadata": metadata}
+        else:
+            assert request.headers["Content-Type"] == "application/merge-patch+json"
+            found = self._objects.get((_PLURALS[plural], namespace, name[0]))
+            if found is None:
+                details = {"kind": "Status", "message": f"{plural} {name[0]!r} not found", "details": {"name": name[0]}}
+                return _send(request, 404, details)
+            raw = _merged(found, body)
+        self._store(raw)
+        _send(request, 201 if method == "POST" else 200, raw)
+        if raw["kind"] == "Intervention" and self.operator is not None:
+            threading.Timer(0.05, self.answer_word, (raw, self.operator)).start()
+
+    def answer_word(self, raw: dict[str, Any], operator: Answer) -> None:
+        """Answer a stored intervention as the operator would."""
+        answer = operator(raw)
+        if answer is not None:
+            status, reason, message = answer
+            condition = {"type": "Effective", "status": status, "reason": reason, "message": message}
+            conditions = [{**condition, "lastTransitionTime": "2026-01-15T14:31:01Z"}]
+            self._store({**raw, "status": {"conditions": conditions, "settled": True}})
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         """Answer one GET."""
@@ -117,6 +186,9 @@ class FakeApi:
         query = {key: values[0] for key, values in parse_qs(url.query).items()}
         if self.refusal is not None:
             return _send(request, self.refusal[0], {"kind": "Status", "message": self.refusal[1]})
+        if self.busy:
+            self.busy -= 1
+            return _send(request, 429, {"kind": "Status", "message": "storage is (re)initializing"})
         if not url.path.startswith(_ROOT) or not self.served:
             return _send(request, 404, {"kind": "Status", "message": "the server could not find the resource"})
         parts = url.path.removeprefix(_ROOT).split("/")
@@ -141,6 +213,7 @@ class FakeApi:
         request.send_header("Transfer-Encoding", "chunked")
         request.end_headers()
         at = int(query["resourceVersion"])
+        ends = time.monotonic() + float(query["timeoutSeconds"])
         with self._changed:
             drops = self._drops
             self.watch_starts += 1
@@ -148,7 +221,9 @@ class FakeApi:
         while True:
             with self._changed:
                 while not (len(self._events) > at or self._drops > drops or self._oldest > at):
-                    self._changed.wait()
+                    if not self._changed.wait(ends - time.monotonic()):
+                        request.wfile.write(b"0\r\n\r\n")
+                        return
                 if self._drops > drops:
                     request.close_connection = True
                     return
@@ -170,10 +245,23 @@ def _selected(found: str, raw: dict[str, Any], kind: str, namespace: str, query:
     field, label = query.get("fieldSelector", ""), query.get("labelSelector", "")
     if found != kind or (namespace and metadata.get("namespace") != namespace):
         return False
-    if field and metadata["name"] != field.removeprefix("metadata.name="):
+    path, _, wanted = field.partition("=")
+    if field and _at(raw, path.split(".")) != wanted:
         return False
     key, _, value = label.partition("=")
     return not label or metadata.get("labels", {}).get(key) == value
+
+
+def _at(raw: Any, path: list[str]) -> Any:
+    return _at(raw.get(path[0], {}), path[1:]) if path else raw
+
+
+def _merged(stored: Any, patch: Any) -> Any:
+    """Return an object with a merge patch applied."""
+    if not isinstance(patch, dict) or not isinstance(stored, dict):
+        return patch
+    kept = {key: value for key, value in stored.items() if patch.get(key, value) is not None}
+    return {**kept, **{k: _merged(stored.get(k, {}), v) for k, v in patch.items() if v is not None}}
 
 
 def _chunk(request: BaseHTTPRequestHandler, event: dict[str, Any]) -> None:

@@ -40,8 +40,10 @@ def run(stage: str, **status: Any) -> IncidentRun:
     )
 
 
-def plan(state: str = "Proposed", *, spec: dict[str, Any] | None = None, **status: Any) -> RemediationPlan:
-    """Return the plan that gives the role its access back."""
+def plan(
+    state: str = "Proposed", *, name: str = PLAN, spec: dict[str, Any] | None = None, **status: Any
+) -> RemediationPlan:
+    """Return the plan that gives the role its access back, or one like it."""
     document = '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "%s", "Resource": "*"}]}'
     values: dict[str, Any] = {
         "runRef": {"name": "inc-2024-0001", "uid": "run-uid"},
@@ -108,11 +110,11 @@ def plan(state: str = "Proposed", *, spec: dict[str, Any] | None = None, **statu
     return RemediationPlan.model_validate(
         {
             "metadata": Metadata(
-                name=PLAN,
+                name=name,
                 namespace="shopsmart",
-                uid="plan-uid",
+                uid="plan-uid" if name == PLAN else f"{name}-uid",
                 creation_timestamp=at(3),
-                labels={"ops.shopsmart.com/run": "inc-2024-0001"},
+                labels={"ops.shopsmart.com/run": "inc-2024-0001", "ops.shopsmart.com/fix": "restoreAccess"},
             ),
             "spec": {**values, **(spec or {})},
             "status": {"state": state, **status},

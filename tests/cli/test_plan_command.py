@@ -69,3 +69,12 @@ def test_kubectl_finds_the_plugin(api: FakeApi, tmp_path: Path) -> None:
         check=True,
     )
     assert PLAN in done.stdout
+
+
+def test_a_server_that_fills_its_caches_is_asked_again(api: FakeApi, command: Command) -> None:
+    """As a real one is for some seconds after its start: nobody types an approval twice for that."""
+    api.put(run("diagnosed"), plan())
+    api.busy = 2
+    process = command("plan", "inc-2024-0001")
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, PLAN in out, err) == (0, True, "")

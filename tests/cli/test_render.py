@@ -10,7 +10,8 @@ from incident_operator.api.plan import CallState, PlanState
 from incident_operator.api.run import CheckState, FixState
 from incident_operator.cli.changes import Scene, changes
 from incident_operator.cli.glossary import PLAN_STATES
-from incident_operator.cli.render import Look, screen, summary
+from incident_operator.cli.look import Look
+from incident_operator.cli.render import screen, summary
 from incident_operator.cli.text import MARKS, clean, length, until
 from tests.cli.story import PLAN, at, entry, plan, run
 
@@ -52,6 +53,77 @@ def applying() -> Scene:
     """Return the scene while the second of two calls is under way."""
     journal = [entry(0, "Succeeded", 4), entry(1, "Intended", 6)]
     return Scene(run=run("applying"), plans=(plan("Applying", calls=journal),))
+
+
+AWAITING = """\
+INC-2024-0001  P1  Birthday mails are not sent
+AwaitingApproval for 9s · shopsmart/inc-2024-0001 · runbook lambda-failures
+now    waiting for a person
+waits  for approval until 18:30:00Z (in 3h59m)
+cause  lambda-execution-role may not dynamodb:GetItem on table/birthday-users (probable)
+impact 212 of 240 failed (88 %)
+type   kubectl incident cancel -n shopsmart inc-2024-0001
+Decide
+ nothing is changed until a person decides; without an answer it ends at 18:30:00Z (in 3h59m)
+ ■ restoreAccess  set BirthdayServiceAccess back to version v1  (risk Low, GrantsAccess, tier Low)
+     blocked  ApprovalMissing: a person must agree: ActorUnknown
+     blocked  Frozen: the sale
+     agreed   bob@shopsmart.com at 14:30:09Z, tier Low, holds until 15:30:09Z
+     read     kubectl incident plan -n shopsmart inc-2024-0001 restoreAccess
+     yes      kubectl incident approve -n shopsmart inc-2024-0001 restoreAccess --override Frozen --reason '...'
+     no       kubectl incident reject -n shopsmart inc-2024-0001 restoreAccess --reason '...'
+Steps"""
+
+
+def test_a_screen_that_waits_for_a_person_says_what_to_read_and_what_to_type() -> None:
+    """Above everything else, and no command twice."""
+    approve = "kubectl incident approve -n shopsmart inc-2024-0001 restoreAccess --override Frozen --reason '...'"
+    now = {
+        "doing": "waiting for a person",
+        "waitingFor": "approval",
+        "until": at(14400),
+        "next": [approve, "kubectl incident cancel -n shopsmart inc-2024-0001"],
+    }
+    gates = [
+        {"name": "ApprovalMissing", "message": "a person must agree: ActorUnknown"},
+        {"name": "Frozen", "hard": False, "message": "the sale"},
+    ]
+    agreed = {"responder": "bob@shopsmart.com", "intervention": "i", "at": at(9), "expiresAt": at(3609), "tier": "Low"}
+    scene = Scene(
+        run=run("diagnosed", phase="AwaitingApproval", now=now), plans=(plan(gates=gates, approvals=[agreed]),)
+    )
+    lines = [text.plain.rstrip() for text in screen(scene, at(10))]
+    assert "\n".join(lines).startswith(AWAITING)
+    assert any(approve in text.plain for text in screen(scene, at(10), size=(80, 24))), "a small terminal has it too"
+
+
+def test_a_plan_that_no_approval_can_lift_is_not_offered_for_one() -> None:
+    """Only no and read are left to type."""
+    gates = [{"name": "PermissionMissing", "message": "the role may not iam:PutRolePolicy"}]
+    scene = Scene(run=run("diagnosed", phase="AwaitingApproval"), plans=(plan(gates=gates),))
+    text = "\n".join(line.plain for line in screen(scene, at(10)))
+    assert "no approval lifts it: The grant's role lacks a permission" in text
+    assert "incident approve" not in text
+
+
+@pytest.mark.parametrize(
+    ("status", "shown"),
+    [
+        (
+            {"paused": {"by": "bob", "at": at(9), "reason": "a deployment runs"}},
+            "paused by bob at 14:30:09Z: a deployment runs\n"
+            "type   kubectl incident resume -n shopsmart inc-2024-0001\n",
+        ),
+        (
+            {"cancelling": {"by": "bob", "at": at(9), "then": "Revert"}},
+            "ends   cancelled by bob at 14:30:09Z, what is in place is put back\n",
+        ),
+    ],
+)
+def test_what_a_person_holds_or_ends_is_said_with_their_name(status: dict[str, object], shown: str) -> None:
+    """And how to go on."""
+    scene = Scene(run=run("applying", **status))
+    assert shown in "\n".join(text.plain for text in screen(scene, at(10)))
 
 
 def test_the_screen_answers_what_it_does_what_it_waits_for_and_what_to_type() -> None:

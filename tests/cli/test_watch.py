@@ -131,7 +131,7 @@ def test_kinds_that_are_not_installed_say_what_to_apply(api: FakeApi, command: C
     """A cluster without our kinds is told apart from a run that is not there."""
     api.served = False
     code, _, err = finish(command("watch", "inc-2024-0001"))
-    assert (code, "kubectl apply --server-side -f crds/" in err) == (1, True)
+    assert (code, "kubectl apply --server-side -k crds/" in err) == (1, True)
 
 
 def test_a_refusal_carries_the_servers_words_and_the_role_to_ask_for(api: FakeApi, command: Command) -> None:

@@ -52,6 +52,17 @@ COMMANDS: Mapping[str, str] = {
     ),
     "kubectl apply -k manifests/admission": "tests/e2e/test_admission_proof.py::installed",
     "kubectl apply -k manifests/admission/stamping": "tests/e2e/test_admission_proof.py::installed",
+    "kubectl incident lint manifests/runbooks/lambda-failures.yaml examples/incident-run.yaml": (
+        "tests/cli/test_lint.py::test_what_is_shipped_is_well"
+    ),
+    "kubectl incident explain iam.restore-role-access": (
+        "tests/cli/test_explain.py::test_an_action_is_explained_from_its_class"
+    ),
+    "kubectl incident iam-policy manifests/runbooks/lambda-failures.yaml --grant dev/shop/grant.yaml "
+    "--role remediation": "tests/cli/test_iam_policy.py::test_the_role_of_changes_may_call_what_the_fixes_call",
+    "kubectl incident iam-policy manifests/runbooks/lambda-failures.yaml --grant dev/shop/grant.yaml --role read": (
+        "tests/cli/test_iam_policy.py::test_the_reading_role_may_read_what_the_runbook_reads_and_no_more"
+    ),
     "kubectl -n incident-system scale deployment/incident-operator --replicas=0": (
         "tests/repo/test_documented_commands.py::test_the_deployment_to_scale_down_is_the_shipped_one"
     ),

@@ -8,7 +8,7 @@ import pytest
 from incident_operator.api.plan import PlanState
 from incident_operator.api.run import CheckState, FixState, Resolution, RunPhase
 from incident_operator.cli import glossary
-from incident_operator.cli.main import (
+from incident_operator.cli.options import (
     EXIT_ERROR,
     EXIT_NOT_RUN,
     EXIT_RESOLVED,

@@ -565,8 +565,17 @@ class RollbackAlias(FixAction[RollbackInputs, RollbackFacts]):
     title = "Roll the alias back"
     inputs_model = RollbackInputs
     facts_model = RollbackFacts
-    reads = ("lambda:GetAlias", "lambda:ListVersionsByFunction", "lambda:GetFunctionConfiguration")
+    reads = (
+        "lambda:GetAlias",
+        "lambda:ListVersionsByFunction",
+        "lambda:GetFunctionConfiguration",
+        "lambda:GetFunctionConcurrency",
+        "cloudwatch:GetMetricData",
+        "logs:FilterLogEvents",
+    )
     writes = ("lambda:UpdateAlias",)
+    risk = "Disruptive: every user is served by the older version at once."
+    undo = "The alias points at the version it left."
     reasons: ClassVar[Mapping[str, ReasonInfo]] = {
         "NoAlias": ReasonInfo(doc="The function is not served by an alias."),
         "NoOlderVersion": ReasonInfo(doc="There is no version below the current one."),
@@ -690,7 +699,15 @@ class SetConfiguration(FixAction[SetConfigurationInputs, SettingFacts]):
     title = "Raise a limit of the function"
     inputs_model = SetConfigurationInputs
     facts_model = SettingFacts
-    reads = ("lambda:GetFunctionConfiguration", "lambda:GetFunctionConcurrency", "lambda:GetAlias")
+    reads = (
+        "lambda:GetFunctionConfiguration",
+        "lambda:GetFunctionConcurrency",
+        "lambda:GetAlias",
+        "cloudwatch:GetMetricData",
+        "logs:FilterLogEvents",
+    )
+    risk = "Disruptive: users are served by the new setting at once, and it may cost more."
+    undo = "The setting is as it was; an alias points at the version it left."
     writes = (
         "lambda:UpdateFunctionConfiguration",
         "lambda:PublishVersion",

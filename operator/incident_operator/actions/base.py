@@ -122,6 +122,9 @@ class FixAction(Action[I, F]):
     kind = "Fix"
     #: IAM actions that the calls need.
     writes: ClassVar[tuple[str, ...]] = ()
+    #: What it may cost, and how it is put back, for people who choose it; each plan says both exactly.
+    risk: ClassVar[str] = ""
+    undo: ClassVar[str] = ""
 
     @abstractmethod
     def plan(self, inputs: I, facts: F) -> PlanDraft | NotApplicable:

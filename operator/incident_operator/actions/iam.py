@@ -414,7 +414,18 @@ class RoleAccess(CheckAction[AccessInputs, AccessFacts]):
     title = "Role, policies, boundary and resource policies"
     inputs_model = AccessInputs
     facts_model = AccessFacts
-    reads = ("iam:SimulatePrincipalPolicy", "iam:GetPolicy", "cloudtrail:LookupEvents", "s3:GetBucketPolicy")
+    reads = (
+        "iam:SimulatePrincipalPolicy",
+        "iam:ListAttachedRolePolicies",
+        "iam:GetPolicy",
+        "iam:ListPolicyVersions",
+        "iam:GetPolicyVersion",
+        "iam:GetRolePolicy",
+        "s3:GetBucketPolicy",
+        "dynamodb:GetResourcePolicy",
+        "kms:GetKeyPolicy",
+        "cloudtrail:LookupEvents",
+    )
     reasons: ClassVar[Mapping[str, ReasonInfo]] = {
         "RoleLacksPermission": ReasonInfo(doc="No policy allows what the role needs.", root_cause=True),
         "ExplicitDeny": ReasonInfo(doc="A policy denies it in so many words: on purpose.", root_cause=True),
@@ -545,8 +556,10 @@ class RestoreRoleAccess(FixAction[RestoreInputs, AccessFacts]):
     title = "Restore the role's access"
     inputs_model = RestoreInputs
     facts_model = AccessFacts
-    reads = RoleAccess.reads
+    reads = (*RoleAccess.reads, "cloudwatch:GetMetricData", "logs:FilterLogEvents")
     writes = ("iam:SetDefaultPolicyVersion", "iam:PutRolePolicy", "iam:DeleteRolePolicy", "lambda:InvokeFunction")
+    risk = "Low: users do not notice. It gives access, so it asks beyond what the grant calls restorable."
+    undo = "The version that was the default is the default again, or the policy that was added is deleted."
     reasons: ClassVar[Mapping[str, ReasonInfo]] = {
         "ExplicitDeny": ReasonInfo(doc="An Allow can't beat a Deny, and somebody wrote it on purpose."),
         "BoundaryDenies": ReasonInfo(doc="An Allow can't pass the boundary."),

@@ -11,6 +11,7 @@ from datetime import datetime
 from ..api.plan import CallState, JournalEntry, RemediationPlan
 from ..api.run import CheckState, CheckStatus, FixStatus, IncidentRun, IncidentRunStatus, Now
 from ..api.runbook import FindingKind
+from .people_view import agreement, blockers
 from .text import clean, clock, some, until
 
 _LABEL = 20
@@ -56,6 +57,7 @@ def changes(before: Scene, after: Scene, now: datetime) -> list[Change]:
     found += _checks(old, after.run.status, now)
     found += _asides(old, after.run.status, now)
     found += _fixes(old, after.run.status, now)
+    found += _held(old, after.run.status, now)
     known = {p.metadata.name: p for p in before.plans}
     for plan in after.plans:
         found += _plan(known.get(plan.metadata.name), plan, now)
@@ -125,6 +127,16 @@ def _fix(fix: FixStatus) -> str:
     return f"{fix.name} {fix.state}" + (f": {detail}" if detail else "")
 
 
+def _held(old: IncidentRunStatus, new: IncidentRunStatus, now: datetime) -> Iterator[Change]:
+    """A person pauses the run, lets it go on, or ends it."""
+    for label, before, after in (("paused", old.paused, new.paused), ("cancelling", old.cancelling, new.cancelling)):
+        if after is not None and after != before:
+            why = f": {clean(after.reason)}" if after.reason else ""
+            yield Change(at=after.at, label=label, text=f"by {clean(after.by)}{why}")
+    if old.paused is not None and new.paused is None:
+        yield Change(at=now, label="resumed", text="changes may be made again")
+
+
 def _plan(old: RemediationPlan | None, new: RemediationPlan, now: datetime) -> Iterator[Change]:
     name, spec, status = new.metadata.name, new.spec, new.status
     if old is None:
@@ -134,6 +146,14 @@ def _plan(old: RemediationPlan | None, new: RemediationPlan, now: datetime) -> I
     for entry in status.calls:
         if (entry.phase, entry.index, entry.attempt, entry.state) not in told:
             yield _call(new, entry)
+    agreed = {a.intervention for a in old.status.approvals} if old is not None else set()
+    for approval in status.approvals:
+        if approval.intervention not in agreed:
+            yield Change(at=approval.at, label="agreed", text=f"{name}: {agreement(approval)}")
+    blocked = set(blockers(old)) if old is not None else set()
+    for label, text in blockers(new) if not status.settled else ():
+        if (label, text) not in blocked:
+            yield Change(at=now, label=label, text=clean(text) if label == "type" else f"{name}: {clean(text)}")
     before = old.status.state if old is not None else None
     if status.state != before and not (before is None and status.state == "Proposed"):
         reason = status.reason if status.reason != status.state else None

@@ -1,4 +1,4 @@
-"""The API server, as a kubeconfig knows it: list, get and follow the objects of this group, with errors that help.
+"""The API server, as a kubeconfig knows it: the objects of this group, read and written, with errors that help.
 
 The official client reads the kubeconfig (contexts, exec plugins, certificates) and carries the requests; importing it
 takes half a second, so it is imported by the commands that need it.
@@ -7,6 +7,7 @@ takes half a second, so it is imported by the commands that need it.
 import difflib
 import json
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from urllib.parse import urlencode
 
 from ..api import KINDS
 from ..api.meta import API_VERSION
+from .errors import CommandError
 
 Raw = dict[str, Any]
 _RESOURCES = {kind.resource.kind: kind.resource for kind in KINDS}
@@ -24,16 +26,27 @@ _ANSWER = 15.0
 WATCH = 60
 
 
-class ClusterError(Exception):
-    """Why the API server gave no answer that could be used; `hint` says what to type."""
+#: Who a write comes from, in `managedFields`.
+_MANAGER = "kubectl-incident"
+#: How often, and after how many seconds, a server that is busy is asked again: it fills its caches at first use.
+_TRIES, _PAUSE = 6, 1.0
+_REVIEW = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
+
+class ClusterError(CommandError):
+    """Why the API server gave no answer that could be used; `hint` says what to type."""
 
 
 class Unreachable(ClusterError):
     """No answer, or one that says to come back."""
+
+
+class Busy(Unreachable):
+    """The server did not look at the request, and says to ask again in a moment."""
+
+
+class Forbidden(ClusterError):
+    """RBAC or admission says no."""
 
 
 class Missing(ClusterError):
@@ -80,12 +93,32 @@ class Cluster:
 
     def list(self, kind: str, namespace: str | None = None, **selectors: str) -> Listing:
         """Return the objects of a namespace, or of all; selectors are query parameters. Errors: ClusterError."""
-        raw = self._json(self._path(kind, namespace), kind, **selectors)
+        raw = self._json(self._path(kind, namespace), kind, query=selectors)
         items = tuple({"apiVersion": API_VERSION, "kind": kind, **item} for item in raw.get("items") or ())
         return Listing(items=items, resource_version=raw.get("metadata", {}).get("resourceVersion", ""))
 
-    def watch(self, kind: str, namespace: str, since: str, **selectors: str) -> Iterator[tuple[str, Raw]]:
-        """Yield `(ADDED | MODIFIED | DELETED, object)` until the server ends the watch.
+    def create(self, raw: Raw) -> Raw:
+        """Create one object in its namespace and return it as stored. Errors: Forbidden, ClusterError."""
+        path = self._path(raw["kind"], raw["metadata"].get("namespace"))
+        query = {"fieldValidation": "Strict", "fieldManager": _MANAGER}
+        return self._json(path, raw["kind"], method="POST", body=raw, query=query)
+
+    def patch(self, kind: str, namespace: str, name: str, patch: Raw) -> Raw:
+        """Merge-patch one object and return it as stored. Errors: Missing, Forbidden, ClusterError."""
+        path = f"{self._path(kind, namespace)}/{name}"
+        query = {"fieldValidation": "Strict", "fieldManager": _MANAGER}
+        return self._json(path, kind, method="PATCH", body=patch, query=query)
+
+    def whoami(self) -> str:
+        """Return the name by which the API server knows whoever holds this kubeconfig. Errors: ClusterError."""
+        review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+        answer = self._json(_REVIEW, "SelfSubjectReview", method="POST", body=review)
+        return str(answer["status"]["userInfo"]["username"])
+
+    def watch(
+        self, kind: str, namespace: str, since: str, *, selectors: Mapping[str, str], seconds: int = WATCH
+    ) -> Iterator[tuple[str, Raw]]:
+        """Yield `(ADDED | MODIFIED | DELETED, object)` until the server ends the watch, after so many seconds.
 
         Errors: Gone when the resourceVersion is too old, Unreachable when the connection breaks.
         """
@@ -93,10 +126,10 @@ class Cluster:
             "watch": "1",
             "resourceVersion": since,
             "allowWatchBookmarks": "true",
-            "timeoutSeconds": str(WATCH),
+            "timeoutSeconds": str(seconds),
             **selectors,
         }
-        with self._open(self._path(kind, namespace), kind, query, timeout=WATCH + _ANSWER) as response:
+        with self._open(self._path(kind, namespace), kind, query, timeout=seconds + _ANSWER) as response:
             for line in _lines(response):
                 event = json.loads(line)
                 if event["type"] == "ERROR":
@@ -127,36 +160,64 @@ class Cluster:
         scope = f"/namespaces/{namespace}" if namespace and resource.scope == "Namespaced" else ""
         return f"/apis/{API_VERSION}{scope}/{resource.plural}"
 
-    def _json(self, path: str, kind: str, **query: str) -> Raw:
-        with self._open(path, kind, query, timeout=_ANSWER) as response:
-            body: Raw = json.loads(response.read())
-            return body
+    def _json(
+        self,
+        path: str,
+        kind: str,
+        *,
+        method: str = "GET",
+        body: Raw | None = None,
+        query: Mapping[str, str] | None = None,
+    ) -> Raw:
+        for _ in range(_TRIES - 1):
+            try:
+                return self._asked(path, kind, query or {}, method, body)
+            except Busy:
+                threading.Event().wait(_PAUSE)
+        return self._asked(path, kind, query or {}, method, body)
+
+    def _asked(self, path: str, kind: str, query: Mapping[str, str], method: str, body: Raw | None) -> Raw:
+        with self._open(path, kind, query, timeout=_ANSWER, method=method, body=body) as response:
+            answer: Raw = json.loads(response.read())
+            return answer
 
     @contextmanager
-    def _open(self, path: str, kind: str, query: Mapping[str, str], *, timeout: float) -> Iterator[Any]:
-        """Yield the open answer of a GET; its connection goes back to the pool, or is closed half-read."""
+    def _open(
+        self,
+        path: str,
+        kind: str,
+        query: Mapping[str, str],
+        *,
+        timeout: float,
+        method: str = "GET",
+        body: Raw | None = None,
+    ) -> Iterator[Any]:
+        """Yield the open answer of a request; its connection goes back to the pool, or is closed half-read."""
         from urllib3.exceptions import HTTPError
 
         target = f"{path}?{urlencode(query)}" if query else path
+        headers = {"Accept": "application/json"}
+        if body is not None:
+            headers["Content-Type"] = "application/merge-patch+json" if method == "PATCH" else "application/json"
         method, url, headers, *_ = self._client.param_serialize(
-            "GET", target, header_params={"Accept": "application/json"}, auth_settings=["BearerToken"]
+            method, target, header_params=headers, auth_settings=["BearerToken"]
         )
         response = None
         try:
-            response = self._client.call_api(method, url, headers, _request_timeout=(_CONNECT, timeout)).response
+            response = self._client.call_api(method, url, headers, body, _request_timeout=(_CONNECT, timeout)).response
             if response.status >= 400:
-                self._refuse(response.status, response.read(), kind, path)
+                self._refuse(response.status, response.read(), kind, method, path)
             yield response
         except (HTTPError, OSError, ValueError) as error:
-            raise Unreachable(
-                f"the API server {self.server} does not answer: {_reason(error)}",
-                "is it running, and is this the right context? kubectl config get-contexts",
-            ) from error
+            hint = "is it running, and is this the right context? kubectl config get-contexts"
+            if body is not None:
+                hint = f"whether it was stored is not known: look before you say it again\n{hint}"
+            raise Unreachable(f"the API server {self.server} does not answer: {_reason(error)}", hint) from error
         finally:
             if response is not None:
                 response.close()
 
-    def _refuse(self, status: int, body: bytes, kind: str, path: str) -> None:
+    def _refuse(self, status: int, body: bytes, kind: str, method: str, path: str) -> None:
         """Raise what an answer that is no success means."""
         try:
             answer = json.loads(body)
@@ -168,21 +229,23 @@ class Cluster:
                 f"the API server {self.server} does not know you: {message}", "log in, or check --context"
             )
         if status == 403:
-            raise ClusterError(
-                f"the API server does not let you: {message}", "ask for the ClusterRole incident-responder"
-            )
+            raise Forbidden(f"the API server does not let you: {message}", "ask for the ClusterRole incident-responder")
         if status == 404 and not (answer.get("details") or {}).get("name"):
             raise ClusterError(
                 f"the API server {self.server} does not serve {kind} ({API_VERSION})",
-                "install the kinds: kubectl apply --server-side -f crds/",
+                "install the kinds: kubectl apply --server-side -k crds/",
             )
         if status == 404:
             raise Missing(message)
         if status == 410:
             raise Gone(message)
         if status == 429 or status >= 500:
-            raise Unreachable(f"the API server {self.server} answers {status}: {message}", "try again in a while")
-        raise ClusterError(f"the API server refuses GET {path}: {status} {message}")
+            error = Busy if status == 429 else Unreachable
+            raise error(f"the API server {self.server} answers {status}: {message}", "try again in a while")
+        if method == "GET":
+            raise ClusterError(f"the API server refuses {method} {path}: {status} {message}")
+        # What it says about a write is about what was written.
+        raise ClusterError(f"the API server refuses it: {message}")
 
 
 def _lines(response: Any) -> Iterator[bytes]:

@@ -110,7 +110,7 @@ class Follower:
         listing = self._cluster.list(kind, self._namespace, **selectors)
         items = {item["metadata"]["name"]: item for item in listing.items}
         self._news.put(State(kind, tuple(items.values())))
-        for event, raw in self._cluster.watch(kind, self._namespace, listing.resource_version, **selectors):
+        for event, raw in self._cluster.watch(kind, self._namespace, listing.resource_version, selectors=selectors):
             if self._stopped.is_set():
                 return
             if event == "BOOKMARK":

@@ -124,6 +124,20 @@ PLAN_REASONS: Mapping[str, str] = {
     "GrantMissing": REFUSALS["GrantMissing"],
 }
 
+#: Why an intervention does not count: the reason of its condition `Effective=False`.
+ANSWERS: Mapping[str, str] = {
+    "PlanChanged": "The plan is not what waits any more: a newer one replaced it, or it has begun. Read the new one.",
+    "Expired": "It was said too long ago, or after the run had stopped waiting.",
+    "WrongUID": "An object of the same name is there, but it is not the one that was meant.",
+    "TargetMissing": "The plan or run is gone.",
+    "SelfApproval": "Who asked for the run may not agree to its plans at this tier and severity: somebody else must.",
+    "SamePerson": "This person has agreed already: another one must.",
+    "TierMismatch": "The plan is of another tier than the one that was agreed to.",
+    "NotOverridable": "A gate was named that no approval can lift.",
+    "TooLate": "The run has ended, or what was said can't be done any more.",
+    "NothingToRevert": "Nothing of this plan is in place, or it can't be undone.",
+}
+
 
 def ending_of(run: IncidentRun) -> Ending:
     """Return what the end of a run means; an outcome this version does not know speaks for itself."""

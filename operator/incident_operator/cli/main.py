@@ -1,64 +1,17 @@
-"""`kubectl incident`: watch a run, read its plans.
+"""`kubectl incident`: watch a run, read its plans, say what a person decides, and help without the operator.
 
 The entry point is `kubectl-incident`, so kubectl finds it as a plugin. Modules that take long to import (the client,
 rich, the api models) are imported by the command that needs them.
 """
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-#: How `kubectl incident` ends; `watch` says with it how the run ended.
-EXIT_RESOLVED = 0
-EXIT_ERROR = 1
-EXIT_UNRESOLVED = 2
-EXIT_NOT_RUN = 3
-EXIT_TIMEOUT = 4
-EXIT_USAGE = 64
-EXIT_INTERRUPTED = 130
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Where:
-    """Which cluster and namespace, as written before or after the command's name."""
-
-    kubeconfig: str | None = None
-    context: str | None = None
-    namespace: str | None = None
-
-
-def kube_options(command: F) -> F:
-    """Add kubectl's options for cluster and namespace to a command."""
-    for option in (
-        click.option("--kubeconfig", metavar="FILE", help="The kubeconfig; default $KUBECONFIG, then ~/.kube/config."),
-        click.option("--context", metavar="NAME", help="The kubeconfig's context; default the current one."),
-        click.option("-n", "--namespace", metavar="NAME", help="The namespace; default the context's."),
-    ):
-        command = option(command)
-    return command
-
-
-class DurationType(click.ParamType[timedelta]):
-    """A duration as the manifests write it: `90s`, `5m`, `1h30m`."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        """Return the duration. Errors: a usage error that shows a valid one."""
-        from ..api.meta import parse_duration
-
-        if isinstance(value, timedelta):
-            return value
-        try:
-            return parse_duration(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
+from .options import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_USAGE, DurationType, Where, connect, kube_options
+from .words import WORDS, command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -66,8 +19,12 @@ class DurationType(click.ParamType[timedelta]):
 @click.version_option(package_name="incident-operator", prog_name="kubectl incident")
 @click.pass_context
 def cli(ctx: click.Context, /, **where: Any) -> None:
-    """Watch incident runs and read the plans they make."""
+    """Watch incident runs, read the plans they make, and decide about them."""
     ctx.obj = Where(**where)
+
+
+for word in WORDS:
+    cli.add_command(command(word))
 
 
 @cli.command()
@@ -88,7 +45,7 @@ def watch(obj: Where, /, run: str, timeout: timedelta | None, wait: bool, lines:
     from .watch_command import watch_run
 
     live = sys.stdout.isatty() and not lines
-    sys.exit(watch_run(_connect(obj, where), run, timeout=timeout, wait=wait, live=live))
+    sys.exit(watch_run(connect(obj, where), run, timeout=timeout, wait=wait, live=live))
 
 
 @cli.command()
@@ -99,20 +56,128 @@ def watch(obj: Where, /, run: str, timeout: timedelta | None, wait: bool, lines:
 @kube_options
 @click.pass_obj
 def plan(obj: Where, /, run: str, name: str | None, every: bool, output: str, **where: Any) -> None:
-    """Show the plans of RUN, or the one called NAME (a plan or a fix): what changes, why, and how to undo it."""
+    """Show the plans of RUN, or the one called NAME (a plan or a fix): what changes, why, and how to undo it.
+
+    Exit code: 0, or 1 for any error, 64 for wrong usage.
+    """
     if name and every:
         raise click.UsageError("NAME chooses one plan: drop --all")
     from .plan_command import show_plans
 
-    show_plans(_connect(obj, where), run, name_of_plan=name, every=every, output=output)
+    show_plans(connect(obj, where), run, name_of_plan=name, every=every, output=output)
 
 
-def _connect(obj: Where, where: dict[str, Any]) -> Any:
-    """Return the cluster that the options name; those after the command win."""
-    from .cluster import Cluster
+@cli.command()
+@click.argument("run", required=False)
+@click.option("--fix", metavar="FIX", help="The fix (or the plan) where the run has several.")
+@click.option("--undo", is_flag=True, help="The lines that put back what the plan changes.")
+@click.option(
+    "-f", "--filename", metavar="FILE", help="A stored plan instead of a run's: no cluster is asked. - is stdin."
+)
+@kube_options
+@click.pass_obj
+def script(obj: Where, /, run: str | None, fix: str | None, undo: bool, filename: str | None, **where: Any) -> None:
+    """Print a plan of RUN as shell lines, to run by hand on the day the operator is down.
 
-    chosen = replace(obj, **{key: value for key, value in where.items() if value is not None})
-    return Cluster(kubeconfig=chosen.kubeconfig, context=chosen.context, namespace=chosen.namespace)
+    The lines stop at the first that fails. What the operator has done already, by its journal, is left out as a
+    comment. Nothing is run by this command.
+
+    Exit code: 0, or 1 for any error, 64 for wrong usage.
+    """
+    if (run is None) == (filename is None):
+        raise click.UsageError("name a RUN, or a file with -f")
+    from .script_command import print_script
+
+    print_script(None if filename else connect(obj, where), run, filename=filename, fix=fix, undo=undo)
+
+
+@cli.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+def lint(files: tuple[str, ...]) -> None:
+    """Check manifests of our kinds without a cluster; FILE `-` is stdin.
+
+    Fields, types and bounds as the API server would; of runbooks also actions, inputs, reasons and expressions; of
+    runs also their parameters, where their runbook is among the files.
+
+    Exit code: 0 all is well. 1 something is wrong: one line each, FILE:LINE: field: message. 64 wrong usage.
+    """
+    from .lint_command import lint_files
+
+    sys.exit(lint_files(files))
+
+
+@cli.command()
+@click.argument("action", required=False)
+def explain(action: str | None) -> None:
+    """Explain an ACTION of the catalogue; without one, list them all.
+
+    Exit code: 0, or 1 where there is no such action, 64 for wrong usage.
+    """
+    from .explain_command import explain_action
+
+    explain_action(action)
+
+
+@cli.command("iam-policy")
+@click.argument("runbooks", nargs=-1, metavar="[RUNBOOK FILE]...")
+@click.option(
+    "--role",
+    required=True,
+    type=click.Choice(["read", "remediation", "operator", "trust"]),
+    help="read: what checks and fixes read. remediation: what fixes call, on what the grant lists. operator: the "
+    "operator's own identity, which may only assume. trust: who may assume the two roles.",
+)
+@click.option(
+    "--grant", "grants", multiple=True, metavar="FILE", help="An ActionGrant's file, or its name in the cluster."
+)
+@click.option("--principal", metavar="ARN", help="For trust: the operator's own identity.")
+@kube_options
+@click.pass_obj
+def iam_policy(
+    obj: Where, /, runbooks: tuple[str, ...], role: str, grants: tuple[str, ...], principal: str | None, **where: Any
+) -> None:
+    """Print the least IAM policy, as JSON, that runbooks need under a grant.
+
+    Without files, of every runbook and grant in the cluster. What the policy leaves out is said on stderr.
+
+    Exit code: 0, or 1 for any error, 64 for wrong usage.
+    """
+    if (role == "trust") != (principal is not None):
+        raise click.UsageError("--role trust names the operator's identity with --principal, and no other role does")
+    from .iam_policy_command import print_policy
+
+    print_policy(lambda: connect(obj, where), role, runbooks, grants, principal)
+
+
+def _halting(name: str, text: str) -> None:
+    @cli.command(name, help=text)
+    @click.argument("grants", nargs=-1, metavar="[GRANT]...")
+    @click.option("--all", "every", is_flag=True, help="Every ActionGrant of the cluster.")
+    @click.option("--reason", required=name == "halt", metavar="TEXT", help="Why; shown wherever it blocks.")
+    @kube_options
+    @click.pass_obj
+    def halting(obj: Where, /, grants: tuple[str, ...], every: bool, reason: str | None, **where: Any) -> None:
+        if bool(grants) == every:
+            raise click.UsageError("name the grants, or say --all: kubectl get actiongrants")
+        from .halt_command import suspend
+
+        sys.exit(suspend(connect(obj, where), grants, reason=reason if name == "halt" else None))
+
+
+_halting(
+    "halt",
+    """Stop all changes under these GRANTs: calls in flight end, and nothing new begins. Reading goes on.
+
+    Exit code: 0 all of them are suspended. 1 any error: the others were tried all the same. 64 wrong usage.
+    """,
+)
+_halting(
+    "unhalt",
+    """Let changes begin again under these GRANTs.
+
+    Exit code: 0 none of them is suspended. 1 any error: the others were tried all the same. 64 wrong usage.
+    """,
+)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -131,12 +196,12 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stderr.close()
         sys.exit(EXIT_ERROR)
     except Exception as error:
-        from .cluster import ClusterError
+        from .errors import CommandError
 
-        if not isinstance(error, ClusterError):
+        if not isinstance(error, CommandError):
             raise
         click.echo(f"error: {error}", err=True)
-        if error.hint:
-            click.echo(f"  {error.hint}", err=True)
+        for line in error.hint.splitlines():
+            click.echo(f"  {line}", err=True)
         sys.exit(EXIT_ERROR)
     sys.exit(result if isinstance(result, int) else 0)

@@ -9,13 +9,16 @@ from rich.console import Console
 from rich.text import Text
 
 from ..adapters.clock import Clock
+from ..api.intervention import Intervention
+from ..api.plan import RemediationPlan
 from ..api.run import IncidentRun
-from ..api.runbook import ClusterRunbook, Fix, Runbook
+from ..api.runbook import ClusterRunbook, Runbook, RunbookSpec
 from ..core.redact import redact_json
-from .cluster import Cluster, ClusterError, Missing, Raw
+from .cluster import Cluster, ClusterError, Forbidden, Missing, Raw
 from .follow import parsed, run_label, scene_of
-from .plan_view import chosen, plan_page
-from .render import Look
+from .look import Look
+from .people_view import record, word_of
+from .plan_view import People, chosen, plan_page
 from .text import clean
 
 
@@ -38,16 +41,47 @@ def show_plans(cluster: Cluster, name: str, *, name_of_plan: str | None, every: 
     if not plans:
         click.echo(nothing_planned(scene.run))
         return
-    fixes = _fixes(cluster, scene.run)
     console = Console(highlight=False)
-    look = Look(ascii_only="utf" not in console.encoding.lower())
-    now = Clock().now()
     for number, plan in enumerate(plans):
-        page = plan_page(plan, scene.run, fixes.get(plan.spec.fix), now, look=look)
-        _print(console, [*([Text()] if number else []), *page])
+        if number:
+            _print(console, [Text()])
+        show_page(cluster, scene.run, plan, console=console)
     hidden = len(scene.plans) - len(plans)
     if hidden and name_of_plan is None:
         click.echo(f"\n{hidden} older plan{'' if hidden == 1 else 's'} not shown: --all")
+
+
+def show_page(
+    cluster: Cluster, run: IncidentRun | None, plan: RemediationPlan, *, console: Console | None = None
+) -> None:
+    """Print one plan's page: the plan, its track record, and what people said about it. Errors: ClusterError."""
+    console = console or Console(highlight=False)
+    look = Look(ascii_only="utf" not in console.encoding.lower())
+    runbook = _runbook(cluster, run)
+    fix = next((f for f in runbook.fixes if f.name == plan.spec.fix), None) if runbook else None
+    listing = cluster.list("RemediationPlan", cluster.namespace, labelSelector=f"ops.shopsmart.com/fix={plan.spec.fix}")
+    before = [parsed(RemediationPlan, item) for item in listing.items]
+    people = People(
+        record=tuple(record(plan, before, runbook.knowledge if runbook else None)), words=_words(cluster, plan)
+    )
+    _print(console, plan_page(plan, run, fix, Clock().now(), look=look, people=people))
+
+
+def _words(cluster: Cluster, plan: RemediationPlan) -> tuple[str, ...]:
+    """Return what people said about a plan, oldest first."""
+    try:
+        selector = f"spec.target.name={plan.metadata.name}"
+        listing = cluster.list("Intervention", cluster.namespace, fieldSelector=selector)
+    except Forbidden:
+        return ("you may not list interventions: ask for the ClusterRole incident-responder",)
+    words = [parsed(Intervention, item) for item in listing.items]
+    about = [w for w in words if w.spec.target.uid == plan.metadata.uid]
+    return tuple(word_of(w) for w in sorted(about, key=_said_at))
+
+
+def _said_at(word: Intervention) -> tuple[str, str]:
+    created = word.metadata.creation_timestamp
+    return created.isoformat() if created else "", word.metadata.name
 
 
 def nothing_planned(run: IncidentRun | None) -> str:
@@ -84,14 +118,14 @@ def _without_bookkeeping(item: Raw) -> Raw:
     return {**item, "metadata": metadata}
 
 
-def _fixes(cluster: Cluster, run: IncidentRun | None) -> dict[str, Fix]:
-    """Return the runbook's fixes by name; none where the runbook can't be read: the page says less then."""
+def _runbook(cluster: Cluster, run: IncidentRun | None) -> RunbookSpec | None:
+    """Return the run's runbook; None where it can't be read: the page says less then."""
     if run is None:
-        return {}
+        return None
     ref = run.spec.runbook_ref
     try:
         raw = cluster.get(ref.kind, cluster.namespace, ref.name)
-        runbook = parsed(Runbook if ref.kind == "Runbook" else ClusterRunbook, raw)
+        runbook: Runbook | ClusterRunbook = parsed(Runbook if ref.kind == "Runbook" else ClusterRunbook, raw)
     except ClusterError:
-        return {}
-    return {fix.name: fix for fix in runbook.spec.fixes}
+        return None
+    return runbook.spec

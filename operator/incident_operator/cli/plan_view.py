@@ -1,6 +1,7 @@
 """A plan on paper: everything a person needs to agree to it, or to do it by hand. Pure."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from rich.text import Text
@@ -12,7 +13,8 @@ from ..api.runbook import FindingKind, Fix
 from .changes import age
 from .documents import diff, document
 from .glossary import ASKS, GATES, PLAN_REASONS, PLAN_STATES
-from .render import Look, line, signed
+from .look import Look, line, signed
+from .people_view import agreement, blockers
 from .text import clean, clock, until
 
 _LABEL = 12
@@ -45,13 +47,28 @@ def why(fix: Fix | None, status: IncidentRunStatus) -> list[tuple[str, str]]:
     return found or list(dict.fromkeys(told))
 
 
+@dataclass(frozen=True, kw_only=True)
+class People:
+    """What people need besides the plan: how it fared before, and what was said about it. Shape: sentences."""
+
+    record: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+
+
 def plan_page(
-    plan: RemediationPlan, run: IncidentRun | None, fix: Fix | None, now: datetime, *, look: Look | None = None
+    plan: RemediationPlan,
+    run: IncidentRun | None,
+    fix: Fix | None,
+    now: datetime,
+    *,
+    look: Look | None = None,
+    people: People | None = None,
 ) -> list[Text]:
     """Return the page of one plan.
 
     Shape: `fix` is the runbook's entry behind it, where it could be read; `run` the plan's run, where it still is.
     """
+    people = people or People()
     look, spec, status = look or Look(), plan.spec, plan.status
     sign, style = signed(status.state, look)
     lines = [
@@ -66,6 +83,9 @@ def plan_page(
     for reason, message in why(fix, run.status) if run is not None else ():
         lines += _field("because", f"{reason}: {message}")
     lines += list(_asks(plan, run))
+    lines += _field("agreed", *(agreement(approval) for approval in status.approvals))
+    lines += _field("said", *people.words)
+    lines += _field("before", *people.record)
     lines += _field("risk", ", ".join([str(spec.risk), *map(str, spec.hazards)]) + f" (tier {spec.tier})")
     lines += _field("touches", *spec.touches)
     lines += _field("as", f"{clean(spec.role)} in {clean(spec.region)}")
@@ -91,8 +111,8 @@ def _section(title: str, lines: Sequence[Text]) -> list[Text]:
 
 def _asks(plan: RemediationPlan, run: IncidentRun | None) -> Iterator[Text]:
     """Yield why a machine does not apply this by itself."""
-    for gate in plan.status.gates:
-        yield from _field("blocked", f"{gate.name}: {gate.message or GATES.get(gate.name, '')}")
+    for label, text in blockers(plan):
+        yield from _field(label, text)
     if run is not None and not plan.status.gates:
         for fix in (f for step in run.status.steps for f in step.fixes):
             if fix.plan_ref == plan.metadata.name and fix.state == "Blocked" and fix.reason:

@@ -5,7 +5,7 @@ but `screen`, which fits the story into a height: what matters now stays, the ti
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 from rich.text import Text
@@ -16,7 +16,9 @@ from ..api.runbook import FindingKind
 from .changes import Scene, is_watch
 from .documents import diff
 from .glossary import commands, ending_of
-from .text import clean, clock, length, mark, some, until
+from .look import Look, line, signed
+from .people_view import agreement, blockers, decisions, held
+from .text import clean, clock, length, some, until
 
 _SETTLED_FIX = {FixState.PENDING, FixState.NOT_NEEDED, FixState.NOT_APPLICABLE}
 _PHASE_STYLE = {
@@ -30,26 +32,6 @@ _PHASE_STYLE = {
 _SEVERITY_STYLE = {"P0": "bold white on red", "P1": "bold red", "P2": "yellow", "P3": "cyan"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Look:
-    """How to show: plain ASCII marks; what is well, or only what is not; how much of timeline and changes."""
-
-    ascii_only: bool = False
-    all_is_well: bool = True
-    timeline: int = 12
-    diff_lines: int = 8
-
-
-def line(*parts: str | tuple[str, str], indent: int = 0) -> Text:
-    """Return one line of plain and styled parts."""
-    return Text.assemble(" " * indent, *parts, overflow="fold")
-
-
-def signed(state: str, look: Look) -> tuple[str, str]:
-    """Return the mark of a state as a styled part."""
-    return mark(state, ascii_only=look.ascii_only)
-
-
 def screen(scene: Scene, now: datetime, *, look: Look | None = None, size: tuple[int, int] | None = None) -> list[Text]:
     """Return the whole story, cut to a terminal's width and height in characters if they are given."""
     look = look or Look()
@@ -60,7 +42,7 @@ def screen(scene: Scene, now: datetime, *, look: Look | None = None, size: tuple
     brief = replace(look, timeline=4, all_is_well=False, diff_lines=3)
     whole = list(_screen(scene.run, scene.plans, now, look))
     shorter = list(_screen(scene.run, scene.plans, now, replace(look, timeline=4)))
-    head = len(list(header(scene.run, now)))
+    head = _head(scene, now, look)
     cut = [
         _cut(text) if number >= head else text
         for number, text in enumerate(_screen(scene.run, scene.plans, now, brief))
@@ -69,6 +51,14 @@ def screen(scene: Scene, now: datetime, *, look: Look | None = None, size: tuple
         if sum(_rows(text, size[0]) for text in lines) <= size[1]:
             return lines
     return [*_fitting(cut, size), line((f"… more: kubectl describe irun {scene.run.metadata.name}", "dim"))]
+
+
+def _head(scene: Scene, now: datetime, look: Look) -> int:
+    """Return how many lines are never cut: the header, and what a person is asked."""
+    assert scene.run is not None  # noqa: S101  (the caller has it)
+    asked = list(decisions(scene.run, scene.plans, now, look))
+    above = list(header(scene.run, now, asked=tuple(text.plain for text in asked)))
+    return len(above) + (len(asked) + 1 if asked else 0)
 
 
 def _cut(text: Text) -> Text:
@@ -93,8 +83,10 @@ def _fitting(lines: Sequence[Text], size: tuple[int, int]) -> Iterator[Text]:
 
 
 def _screen(run: IncidentRun, plans: Sequence[RemediationPlan], now: datetime, look: Look) -> Iterator[Text]:
-    yield from header(run, now)
+    asked = list(decisions(run, plans, now, look))
+    yield from header(run, now, asked=tuple(text.plain for text in asked))
     for title, block in (
+        ("Decide", asked),
         ("Steps", list(steps(run, look))),
         ("Findings", list(findings(run, look))),
         ("Plans", [text for plan in plans for text in plan_summary(plan, look)]),
@@ -106,8 +98,11 @@ def _screen(run: IncidentRun, plans: Sequence[RemediationPlan], now: datetime, l
             yield from block
 
 
-def header(run: IncidentRun, now: datetime) -> Iterator[Text]:
-    """Yield who and what this is about, what happens now and what a person can type."""
+def header(run: IncidentRun, now: datetime, *, asked: Sequence[str] = ()) -> Iterator[Text]:
+    """Yield who and what this is about, what happens now and what a person can type.
+
+    Shape: `asked` are the lines of the decisions that are shown below: what they say to type is not said twice.
+    """
     incident, status = run.spec.incident, run.status
     title: list[str | tuple[str, str]] = []
     if incident.ticket:
@@ -135,9 +130,12 @@ def header(run: IncidentRun, now: datetime) -> Iterator[Text]:
         yield line(("cause  ", "dim"), f"{clean(status.root_cause.summary)} ({kind})")
     if status.impact:
         yield line(("impact ", "dim"), clean(status.impact.summary))
+    yield from held(run)
     if status.finished_at is None:
         yield from (
-            line(("type   ", "dim"), (clean(command), "cyan")) for command in commands(run) if not is_watch(command)
+            line(("type   ", "dim"), (clean(command), "cyan"))
+            for command in commands(run)
+            if not is_watch(command) and not any(command in text for text in asked)
         )
 
 
@@ -212,8 +210,10 @@ def plan_summary(plan: RemediationPlan, look: Look) -> Iterator[Text]:
         yield line(signed(state, look), f" {index + 1}/{len(spec.calls)} {title}", (error, "red"), indent=5)
     if status.message and status.state not in ("Proposed", "Applying"):
         yield line((clean(status.message), "dim"), indent=5)
-    for gate in status.gates:
-        yield line(signed("Blocked", look), f" {clean(gate.name)}: {clean(gate.message)}", indent=5)
+    yield from (line(("agreed ", "dim"), agreement(approval), indent=5) for approval in status.approvals)
+    for label, text in blockers(plan) if not status.settled else ():
+        shown = (clean(text), "cyan") if label == "type" else clean(text)
+        yield line(signed("Blocked", look) if label == "blocked" else "", " ", shown, indent=5)
 
 
 def recovery(run: IncidentRun, now: datetime, look: Look) -> Iterator[Text]:

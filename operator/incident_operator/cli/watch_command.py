@@ -15,8 +15,9 @@ from ..api.run import IncidentRun, RunPhase
 from .changes import Scene, changes
 from .cluster import Cluster, ClusterError
 from .follow import Follower, Lost, run_label, scene_of
-from .main import EXIT_NOT_RUN, EXIT_RESOLVED, EXIT_TIMEOUT, EXIT_UNRESOLVED
-from .render import Look, line, screen, summary
+from .look import Look, line
+from .options import EXIT_NOT_RUN, EXIT_RESOLVED, EXIT_TIMEOUT, EXIT_UNRESOLVED
+from .render import screen, summary
 
 _EXITS = {RunPhase.RESOLVED: EXIT_RESOLVED, RunPhase.FAILED: EXIT_NOT_RUN, RunPhase.EXPIRED: EXIT_NOT_RUN}
 #: How often the clocks on a live screen move, seconds.

@@ -1,8 +1,9 @@
 """CEL, the one expression language, behind this one module; and `${…}` templates of it.
 
 Scopes name what an expression may see: a *finding* rule sees `output`, `inputs`, `parameters`; an *input* or a
-fix's `when` sees `parameters`, `checks`, `findings`, `incident`, `now`. Compiling tells unknown names and types
-with line and column; evaluating happens in `adapters.evaluator`'s child process, which calls `evaluate` here.
+fix's `when` sees `parameters`, `checks`, `findings`, `incident`, `now`; a *rule* of our own kinds sees `self`.
+Compiling tells unknown names and types with line and column; evaluating what others wrote happens in
+`adapters.evaluator`'s child process, which calls `evaluate` here.
 Source: decision 18; the library's limits are measured in the dependency notes (32 chained operands, JSON-safe input).
 """
 
@@ -22,7 +23,7 @@ from cel_expr_python.ext import ext_math, ext_optional, ext_strings
 
 from ..api.meta import format_duration
 
-Scope = Literal["finding", "input"]
+Scope = Literal["finding", "input", "rule"]
 MAX_SOURCE = 4096
 MAX_DEPTH = 64
 
@@ -37,7 +38,7 @@ class ExpressionError(ValueError):
         self.column = column
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=3)
 def _environment(scope: Scope) -> Any:
     object_ = cel.Type.Map(cel.Type.STRING, cel.Type.DYN)
     variables = {
@@ -49,6 +50,7 @@ def _environment(scope: Scope) -> Any:
             "incident": object_,
             "now": cel.Type.STRING,
         },
+        "rule": {"self": cel.Type.DYN},
     }[scope]
     extensions = [ext_strings.ExtStrings(), ext_optional.ExtOptional(), ext_math.ExtMath()]
     return cel.NewEnv(variables=variables, extensions=extensions)
