@@ -52,6 +52,8 @@ class Context:
     revisions: Revisions
     #: Ask for a reconcile: kind and key.
     enqueue: Callable[[str, Key], None]
+    #: Whether this process is about to end: what is under way is finished, nothing new is begun.
+    stopping: Callable[[], bool] = lambda: False
 
     async def render(self, template: Any, variables: Mapping[str, Any], *, owner: str) -> Answer:
         """Render inputs; `owner` is the runbook."""

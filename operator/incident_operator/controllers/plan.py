@@ -20,6 +20,7 @@ from ..api.plan import CallState, RemediationPlan
 from ..api.run import IncidentRun
 from ..core.draft import Judgement, NotApplicable
 from ..core.gates import GateFacts, closed, grant_missing
+from ..core.leaving import last_words
 from ..core.plan import (
     Answered,
     Execute,
@@ -93,6 +94,8 @@ class PlanController:
                 judged=session.judged,
             )
             decision = decide_plan(view, now)
+            if context.stopping():
+                decision = last_words(plan.status, decision)
             written = decision.status != plan.status
             if written:
                 try:
