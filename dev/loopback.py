@@ -3,6 +3,7 @@
 import hashlib
 import json
 import socket
+import threading
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,22 +42,28 @@ def free_ports(host: str, count: int, preferred: tuple[int, ...] = ()) -> list[i
 class PortBook:
     """The ports of one state directory: a part that comes back gets the port it had, where that is still free.
 
-    Not for two processes at once: whoever brings a stack up holds its lock.
+    Not for two processes at once: whoever brings a stack up holds its lock. Its parts start in several threads.
     """
+
+    _taking = threading.Lock()
 
     def __init__(self, file: Path, host: str) -> None:
         self._file, self._host = file, host
 
     def take(self, *names: str, running: bool = False) -> list[int]:
         """Return one port for each name: as recorded while the part is running, else one that is free."""
-        known = self._read()
-        if running and all(name in known for name in names):
-            return [known[name] for name in names]
-        # 0 stands for "any": a name that is new must not shift the others' preferences.
-        ports = free_ports(self._host, len(names), tuple(known.get(name, 0) for name in names))
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        self._file.write_text(json.dumps({**known, **dict(zip(names, ports, strict=True))}, indent=1))
-        return ports
+        with self._taking:
+            known = self._read()
+            if running and all(name in known for name in names):
+                return [known[name] for name in names]
+            # 0 stands for "any": a name that is new must not shift the others' preferences.
+            ports = free_ports(self._host, len(names), tuple(known.get(name, 0) for name in names))
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            # Replaced, not rewritten: who reads meanwhile finds the whole of it.
+            written = self._file.with_suffix(".tmp")
+            written.write_text(json.dumps({**known, **dict(zip(names, ports, strict=True))}, indent=1))
+            written.replace(self._file)
+            return ports
 
     def recorded(self, name: str) -> int | None:
         """Return the port that a part has or had."""
