@@ -82,7 +82,8 @@ class Seen:
 class Fault:
     """One fault: at the `nth` request of that name (from 1), or at `every` nth, harm is done and `act` is called.
 
-    Shape: `what` is a request's name, or a side for all that changes there. Units: seconds, of CUT_OFF and LATE.
+    Shape: `what` is a request's name, its first word for all of a kind (`incidentruns/status`), or a side for all that
+    changes there. Units: seconds, of CUT_OFF and LATE.
     """
 
     what: str
@@ -96,7 +97,7 @@ class Fault:
 
     def meets(self, seen: Seen) -> bool:
         """Count a request; tell whether this is where it strikes."""
-        if self.what != seen.what and not (seen.changes and self.what == seen.side):
+        if self.what not in (seen.what, seen.what.partition(" ")[0], seen.side if seen.changes else None):
             return False
         self._met += 1
         return self._met % self.nth == 0 if self.every else self._met == self.nth
