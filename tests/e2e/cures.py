@@ -109,10 +109,15 @@ def problems(whole: Cure, met: Cure) -> list[str]:
 
 
 def turns(seen: list[Seen]) -> list[tuple[str, int]]:
-    """Return every changing request by name and number; of samples that are all alike, the first two."""
+    """Return every changing request by name and number; of samples that are all alike, the first two.
+
+    Left out are writes of a message alone: whether one is needed depends on how soon a signal is seen.
+    """
     counts = Counter[str]()
     found = []
     for request in seen:
+        if request.what.endswith("/status message") or request.what.endswith("/status message+reason"):
+            continue
         counts[request.what] += 1
         if counts[request.what] <= 2:
             found.append((request.what, counts[request.what]))
