@@ -1,8 +1,8 @@
 """A plain-HTTP proxy before the API server and the simulator: every fault of a test comes from outside the product.
 
-It names the requests that matter (writes to the API server's objects of ours, changing calls to AWS) and can kill the
-operator at one of them: before it is forwarded, or after the server did it and before the answer is relayed.
-It can also be an outage, or make every answer slow. Source: decision 31.
+It names the requests that matter (writes to the API server's objects of ours, changing calls to AWS). At any of them a
+`Fault` refuses, loses or delays the answer, or cuts the side off, and may do something besides, like killing the
+operator at just that moment. It can also be an outage, or make every answer slow. Source: decision 31.
 """
 
 import asyncio
@@ -21,8 +21,17 @@ from urllib.parse import parse_qs
 import aiohttp
 import yaml
 from aiohttp import web
+from werkzeug.test import EnvironBuilder
 
 _HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "content-encoding", "host"})
+_API_REFUSALS = {
+    "409": "Conflict",
+    "429": "TooManyRequests",
+    "500": "InternalError",
+    "504": "Timeout",
+}
+_AWS_MODES = {"429": "throttle", "500": "error", "504": "timeout"}
+_AWS_CONFLICTS = {"iam": "ConcurrentModification", "lambda": "ResourceConflictException"}
 _READS = re.compile(r"^(Get|List|Describe|Filter|Lookup|Simulate|AssumeRole|BatchGet|Query|Scan|Head)")
 
 
@@ -33,11 +42,26 @@ class Side(StrEnum):
     AWS = "aws"
 
 
-class Moment(StrEnum):
-    """When a fault strikes: the server has not seen the request, or has done it and nobody was told."""
+class Harm(StrEnum):
+    """What happens to a request. The numbers are answers: the server never sees the request."""
 
-    BEFORE = "before"
-    AFTER = "after"
+    CONFLICT = "409"
+    THROTTLED = "429"
+    FAILED = "500"
+    TIMED_OUT = "504"
+    #: The connection breaks, and the server has not seen the request.
+    UNSENT = "unsent"
+    #: The side is cut off from then on, for so many seconds: nothing comes back, neither an answer nor an error.
+    CUT_OFF = "cut-off"
+    #: The server has done it, and the connection breaks before the answer.
+    LOST = "lost"
+    #: The server has done it, and answers so many seconds later.
+    LATE = "late"
+
+    @property
+    def done(self) -> bool:
+        """Tell whether the server does what was asked."""
+        return self in (Harm.LOST, Harm.LATE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,14 +79,33 @@ class Seen:
 
 
 @dataclass(kw_only=True)
-class Strike:
-    """One fault: at the `nth` changing request of that name (from 1), `act` is called, the connection dropped."""
+class Fault:
+    """One fault: at the `nth` request of that name (from 1), or at `every` nth, harm is done and `act` is called.
+
+    Shape: `what` is a request's name, its first word for all of a kind (`incidentruns/status`), or a side for all that
+    changes there. Units: seconds, of CUT_OFF and LATE.
+    """
 
     what: str
-    nth: int
-    moment: Moment
-    act: Callable[[], None]
+    harm: Harm
+    nth: int = 1
+    every: bool = False
+    seconds: float = 0.0
+    act: Callable[[], None] = lambda: None
     struck: threading.Event = field(default_factory=threading.Event)
+    _met: int = 0
+
+    def meets(self, seen: Seen) -> bool:
+        """Count a request; tell whether this is where it strikes."""
+        if self.what not in (seen.what, seen.what.partition(" ")[0], seen.side if seen.changes else None):
+            return False
+        self._met += 1
+        return self._met % self.nth == 0 if self.every else self._met == self.nth
+
+    def strike(self) -> None:
+        """Do what comes with it."""
+        self.act()
+        self.struck.set()
 
 
 class FaultProxy:
@@ -77,7 +120,8 @@ class FaultProxy:
         self._ports: dict[Side, int] = {}
         self._down: set[Side] = set()
         self._delay = 0.0
-        self._strike: Strike | None = None
+        self._cut_off_until = dict.fromkeys(Side, 0.0)
+        self._faults: list[Fault] = []
         #: The changing requests so far, in the order of their arrival.
         self.changes: list[Seen] = []
 
@@ -105,10 +149,13 @@ class FaultProxy:
         target.chmod(0o600)
         return target
 
-    def strike(self, what: str, nth: int, moment: Moment, act: Callable[[], None]) -> Strike:
-        """Arm one fault, counted from the proxy's start; returns it, to wait for `struck`."""
-        self._strike = Strike(what=what, nth=nth, moment=moment, act=act)
-        return self._strike
+    def arm(self, *faults: Fault) -> None:
+        """Let these happen from now on; of several at one request the first armed."""
+        self._faults += faults
+
+    def cut_off(self, side: Side, seconds: float) -> None:
+        """Let nothing of a side through, as if its packets were lost: whoever waits is told when it is over."""
+        self._cut_off_until[side] = self._loop.time() + seconds
 
     @contextlib.contextmanager
     def outage(self, *sides: Side) -> Iterator[None]:
@@ -145,30 +192,36 @@ class FaultProxy:
     def _handler(self, side: Side) -> Callable[[web.Request], Any]:
         async def handle(request: web.Request) -> web.StreamResponse:
             body = await request.read()
-            seen = _understand(side, request, body)
-            strike = self._count(seen)
+            fault = self._met(_understand(side, request, body))
             if self._delay:
                 await asyncio.sleep(self._delay)
-            if side in self._down:
+            if fault is not None and not fault.harm.done:
+                fault.strike()
+                if fault.harm == Harm.UNSENT:
+                    return _drop(request)
+                if fault.harm != Harm.CUT_OFF:
+                    return _refused(side, request, body, fault.harm)
+                self.cut_off(side, fault.seconds)
+            if await self._gone(side):
                 return _drop(request)
-            if strike is not None and strike.moment == Moment.BEFORE:
-                return _hit(strike, request)
-            return await self._forward(side, request, body, strike)
+            return await self._forward(side, request, body, fault)
 
         return handle
 
-    def _count(self, seen: Seen) -> Strike | None:
-        if not seen.changes:
-            return None
-        self.changes.append(seen)
-        strike = self._strike
-        if strike is None or strike.what != seen.what or strike.struck.is_set():
-            return None
-        return strike if sum(s.what == seen.what for s in self.changes) == strike.nth else None
+    def _met(self, seen: Seen) -> Fault | None:
+        if seen.changes:
+            self.changes.append(seen)
+        met = [fault for fault in self._faults if fault.meets(seen)]
+        return met[0] if met else None
 
-    async def _forward(
-        self, side: Side, request: web.Request, body: bytes, strike: Strike | None
-    ) -> web.StreamResponse:
+    async def _gone(self, side: Side) -> bool:
+        """Tell whether a side can't be reached; while it is cut off, not even that is told."""
+        pause = self._cut_off_until[side] - self._loop.time()
+        if pause > 0:
+            await asyncio.sleep(pause)
+        return pause > 0 or side in self._down
+
+    async def _forward(self, side: Side, request: web.Request, body: bytes, fault: Fault | None) -> web.StreamResponse:
         headers = {k: v for k, v in request.headers.items() if k.lower() not in _HOP_BY_HOP}
         if side == Side.AWS:
             headers["Host"] = request.headers["Host"]
@@ -181,35 +234,74 @@ class FaultProxy:
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=None, connect=5),
             ) as answer:
-                if strike is not None:
-                    await answer.read()
-                    return _hit(strike, request)
+                if fault is not None and fault.harm.done:
+                    fault.strike()
+                    if fault.harm == Harm.LOST:
+                        return _drop(request)
+                    await asyncio.sleep(fault.seconds)
                 return await self._relay(side, request, answer)
         except aiohttp.ClientConnectionError:
             return _drop(request)
 
     async def _relay(self, side: Side, request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
+        if await self._gone(side):
+            return _drop(request)
         kept = {k: v for k, v in answer.headers.items() if k.lower() not in _HOP_BY_HOP - {"content-encoding"}}
         response = web.StreamResponse(status=answer.status, headers=kept)
         await response.prepare(request)
         async for chunk in answer.content.iter_any():
-            if side in self._down:
+            if await self._gone(side):
                 return _drop(request)
             await response.write(chunk)
         await response.write_eof()
         return response
 
 
-def _hit(strike: Strike, request: web.Request) -> web.StreamResponse:
-    strike.act()
-    strike.struck.set()
-    return _drop(request)
-
-
 def _drop(request: web.Request) -> web.StreamResponse:
     if request.transport is not None:
         request.transport.abort()
     return web.Response(status=502)
+
+
+def _refused(side: Side, request: web.Request, body: bytes, harm: Harm) -> web.Response:
+    return _refused_by_api(harm) if side == Side.API else _refused_by_aws(request, body, harm)
+
+
+def _refused_by_api(harm: Harm) -> web.Response:
+    """Return the Status that an API server answers. Source: apimachinery, `errors.NewConflict` and its neighbours."""
+    reason, headers, details = _API_REFUSALS[harm], {}, {}
+    if harm == Harm.THROTTLED:
+        headers, details = {"Retry-After": "1"}, {"retryAfterSeconds": 1}
+    status = {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Failure",
+        "message": f"an injected fault: {reason}",
+        "reason": reason,
+        "details": details,
+        "code": int(harm),
+    }
+    return web.json_response(status, status=int(harm), headers=headers)
+
+
+def _refused_by_aws(request: web.Request, body: bytes, harm: Harm) -> web.Response:
+    """Return the error as the service itself would, in the protocol of the call; of a gateway's 504, only that."""
+    from dev.aws import faults, wire  # imported late: it brings moto along, which takes a while
+
+    environ = EnvironBuilder(
+        method=request.method, path=request.raw_path, headers=list(request.headers.items()), data=body
+    ).get_environ()
+    scope = wire.scope_of(environ)
+    if scope is None:
+        raise ValueError(f"{request.method} {request.path} is not signed: in which protocol is it to be refused?")
+    call = wire.parse(environ, scope, body)
+    if harm == Harm.CONFLICT:
+        code = _AWS_CONFLICTS.get(call.service, "ConflictException")
+        reply = call.refuse(wire.Refused(code, "an injected fault", status=409))
+    else:
+        reply = faults.broken(faults.Fault(mode=_AWS_MODES[harm]), call)
+    return web.Response(status=reply.status, headers=dict(reply.headers), body=reply.body)
 
 
 def _understand(side: Side, request: web.Request, body: bytes) -> Seen:
@@ -220,6 +312,8 @@ def _understand(side: Side, request: web.Request, body: bytes) -> Seen:
 
 
 def _api_request(request: web.Request, body: bytes) -> Seen:
+    if "/coordination.k8s.io/" in request.path:
+        return Seen(side=Side.API, method=request.method, what=f"{request.method} leases", changes=False)
     # Of a namespace: runbooks of the cluster are many operators' to report on.
     ours = "/apis/ops.shopsmart.com/" in request.path and "/namespaces/" in request.path
     changes = ours and request.method in ("POST", "PUT", "PATCH", "DELETE")

@@ -39,29 +39,27 @@ def free_ports(host: str, count: int, preferred: tuple[int, ...] = ()) -> list[i
             probe.close()
 
 
-#: Parts of one stack are started by threads of one process.
-_TAKING = threading.Lock()
-
-
 class PortBook:
     """The ports of one state directory: a part that comes back gets the port it had, where that is still free.
 
-    Not for two processes at once: whoever brings a stack up holds its lock.
+    Not for two processes at once: whoever brings a stack up holds its lock. Its parts start in several threads.
     """
+
+    _taking = threading.Lock()
 
     def __init__(self, file: Path, host: str) -> None:
         self._file, self._host = file, host
 
     def take(self, *names: str, running: bool = False) -> list[int]:
         """Return one port for each name: as recorded while the part is running, else one that is free."""
-        with _TAKING:
+        with self._taking:
             known = self._read()
             if running and all(name in known for name in names):
                 return [known[name] for name in names]
             # 0 stands for "any": a name that is new must not shift the others' preferences.
             ports = free_ports(self._host, len(names), tuple(known.get(name, 0) for name in names))
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            # Replaced as a whole: another thread may be reading while its own part starts.
+            # Replaced, not rewritten: who reads meanwhile finds the whole of it.
             written = self._file.with_suffix(".tmp")
             written.write_text(json.dumps({**known, **dict(zip(names, ports, strict=True))}, indent=1))
             written.replace(self._file)

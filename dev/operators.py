@@ -39,7 +39,7 @@ class OperatorProcess:
     """One operator. Shape: `arguments` are those of `incident-operator run`; the environment names its servers.
 
     Like a Deployment's, it is started again whenever it ends, until `stop`: an operator ends itself when it loses its
-    Lease, which a busy machine can bring about at any time.
+    Lease, which a busy machine can bring about at any time. Each start has an identity of its own.
     """
 
     def __init__(self, arguments: Sequence[str], env: Mapping[str, str], log: Path, http: str) -> None:
@@ -48,8 +48,12 @@ class OperatorProcess:
         self._process: ForkServerProcess | None = None
         self._stopping = threading.Event()
         self._keeping: threading.Thread | None = None
+        #: Whether another is started in the place of one that ended.
+        self.restarts = True
         #: How often it was started.
         self.starts = 0
+        #: How each of its processes ended: an exit code, or a signal's number below 0.
+        self.ends: list[int | None] = []
 
     @property
     def pid(self) -> int:
@@ -57,6 +61,11 @@ class OperatorProcess:
         if self._process is None or self._process.pid is None:
             raise RuntimeError("the operator was not started")
         return self._process.pid
+
+    @property
+    def identity(self) -> str:
+        """The name of the process that runs now, as the Lease has it."""
+        return f"{self.log.stem}-{self.starts}"
 
     def start(self) -> "OperatorProcess":
         """Start it, again after its end; does not wait until it leads."""
@@ -67,14 +76,16 @@ class OperatorProcess:
         return self
 
     def _start_once(self) -> None:
-        self._process = _context.Process(target=_serve, args=(self._arguments, self._env, str(self.log)), daemon=True)
-        self._process.start()
         self.starts += 1
+        arguments = (*self._arguments, "--identity", self.identity)
+        self._process = _context.Process(target=_serve, args=(arguments, self._env, str(self.log)), daemon=True)
+        self._process.start()
 
     def _keep(self) -> None:
         while self._process is not None:
             self._process.join()
-            if self._stopping.wait(RESTART_AFTER):
+            self.ends.append(self._process.exitcode)
+            if not self.restarts or self._stopping.wait(RESTART_AFTER):
                 return
             self._start_once()
 
@@ -92,10 +103,38 @@ class OperatorProcess:
                     return float(line.split(" ")[1])
         return None
 
+    def ready(self) -> bool:
+        """Tell whether it says that it is ready."""
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{self.http}/readyz", timeout=2) as answer:
+            return bool(answer.status == 200)
+        return False
+
     def kill(self) -> None:
-        """End it at once, as a lost machine would."""
+        """End it at once; another is started in its place."""
+        self.signal(signal.SIGKILL)
+
+    def lose(self) -> None:
+        """End it at once and for good, as a lost machine would."""
+        self.restarts = False
+        self.kill()
+
+    def leave(self) -> None:
+        """Ask it to end, as a rollout does, without waiting; no other is started in its place."""
+        self.restarts = False
+        self.signal(signal.SIGTERM)
+
+    def pause(self) -> None:
+        """Let it stand still, as a frozen machine would."""
+        self.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self.signal(signal.SIGCONT)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal; one that has ended hears nothing."""
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
+            os.kill(self.pid, number)
 
     def stop(self, seconds: float = 15.0) -> None:
         """Ask it to end and wait; kill it when it takes too long."""
@@ -104,6 +143,7 @@ class OperatorProcess:
             return
         if self._process.is_alive():
             self._process.terminate()
+            self.resume()  # one that stands still hears nothing
         self._keeping.join(seconds)
         if self._process.is_alive():
             self.kill()

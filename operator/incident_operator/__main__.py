@@ -93,7 +93,10 @@ def run(
     async def go() -> int:
         return await App(settings).run()
 
-    sys.exit(asyncio.run(go()))
+    code = asyncio.run(go())
+    logging.shutdown()
+    # Not `sys.exit`: that waits for every thread, and a read that nobody needs any more may take a minute.
+    os._exit(code)
 
 
 if __name__ == "__main__":

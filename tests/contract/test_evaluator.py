@@ -1,9 +1,12 @@
 """The evaluator's child: right answers, and a hostile expression costs only itself."""
 
+import asyncio
+import signal
 from collections.abc import AsyncIterator
 
 import pytest
 
+from incident_operator.adapters import evaluator as module
 from incident_operator.adapters.evaluator import Evaluator
 
 VARIABLES = {"parameters": {"n": 3}, "checks": {}, "findings": [], "incident": {}, "now": ""}
@@ -31,6 +34,29 @@ async def test_a_memory_bomb_fails_alone(evaluator: Evaluator) -> None:
     assert answer.error
     (after,) = await evaluator.expressions(["1 + 1"], "input", VARIABLES, owner="r")
     assert after.value == 2
+
+
+async def test_an_endless_expression_fails_alone(evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ends it is the CPU time it took, not a clock on the wall."""
+    monkeypatch.setattr(module, "HUNG_AFTER", 3600.0)
+    variables = {**VARIABLES, "parameters": {"text": "ab" * 5_000_000}}
+    endless = f"[{'1, ' * 1000}1].all(x, !parameters.text.matches('(a|b|ab)*c'))"
+    (answer,) = await evaluator.expressions([endless], "input", variables, owner="endless")
+    assert "endless" in answer.error
+    (after,) = await evaluator.expressions(["1 + 1"], "input", VARIABLES, owner="r")
+    assert after.value == 2
+
+
+async def test_a_child_that_is_given_no_time_is_waited_for(evaluator: Evaluator) -> None:
+    """A busy machine is no fault of the expression: refused, it would look like a wrong runbook."""
+    await evaluator.expressions(["1"], "input", VARIABLES, owner="r")
+    assert evaluator._child is not None
+    evaluator._child.send_signal(signal.SIGSTOP)
+    batch = asyncio.create_task(evaluator.expressions(["1 + 1"], "input", VARIABLES, owner="r"))
+    await asyncio.wait({batch}, timeout=module.BATCH_SECONDS + 1)
+    evaluator._child.send_signal(signal.SIGCONT)
+    (answer,) = await batch
+    assert answer.value == 2
 
 
 async def test_a_plain_value_needs_no_child(evaluator: Evaluator) -> None:

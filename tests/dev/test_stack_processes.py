@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,20 @@ def test_ports_are_kept_while_a_part_runs_and_taken_again_where_free(tmp_path: P
     assert third not in first
     assert book.recorded("a") == first[0]
     assert book.recorded("d") is None
+
+
+def test_parts_that_start_at_once_keep_each_others_ports(tmp_path: Path) -> None:
+    """Taking is one step for all threads, and who reads meanwhile finds the whole book."""
+    book = PortBook(tmp_path / "ports.json", "127.0.0.1")
+    names = [f"part-{number}" for number in range(40)]
+
+    def take(name: str) -> int | None:
+        (port,) = book.take(name)
+        return port if book.recorded(name) == port else None
+
+    with ThreadPoolExecutor(8) as pool:
+        ports = list(pool.map(take, names))
+    assert [book.recorded(name) for name in names] == ports
 
 
 def test_a_port_that_somebody_took_is_replaced() -> None:

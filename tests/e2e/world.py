@@ -23,6 +23,7 @@ from dev.shop.seed import seed
 from dev.shop.shop import DEFAULT_ACCOUNT, Shop
 from dev.shop.traffic import Traffic
 from dev.stack import OPERATOR_NAMESPACE, Stack
+from incident_operator.settings import Settings
 
 TIME_SCALE = 60.0
 RUN_SECONDS = 90.0
@@ -55,12 +56,13 @@ class World:
 
     # --- the operator -----------------------------------------------------------------------------------------
 
-    def operator(self, **options: Any) -> OperatorProcess:
-        """Return an operator for this namespace alone, not started; through the proxy where there is one."""
+    def operator(self, name: str = "operator", proxy: FaultProxy | None = None, **options: Any) -> OperatorProcess:
+        """Return an operator for this namespace alone, not started; through a proxy where there is one."""
         kubeconfig, aws = self.stack.operator_kubeconfig, self.stack.aws_endpoint
-        if self.proxy is not None:
-            kubeconfig = self.proxy.kubeconfig(kubeconfig, self.folder / "kubeconfig-operator")
-            aws = self.proxy.url(Side.AWS)
+        proxy = proxy or self.proxy
+        if proxy is not None:
+            kubeconfig = proxy.kubeconfig(kubeconfig, self.folder / f"kubeconfig-{name}")
+            aws = proxy.url(Side.AWS)
         key = self.shop.keys["operator"]
         env = {
             **self.stack.aws_env("none"),
@@ -81,9 +83,18 @@ class World:
         arguments = [text for name, value in given.items() for text in (f"--{name}", str(value))]
         (port,) = free_ports(self.stack.address, 1)
         http = f"{self.stack.address}:{port}"
-        operator = OperatorProcess(arguments, env, self.folder / "operator.log", http)
+        operator = OperatorProcess(arguments, env, self.folder / f"{name}.log", http)
         self._stacked.callback(operator.stop)
         return operator
+
+    def another_proxy(self) -> FaultProxy:
+        """Return a further proxy, for a further operator: who goes through it is known, and can be cut off alone."""
+        return self._stacked.enter_context(_proxy(self.stack))
+
+    def lease(self) -> dict[str, Any]:
+        """Return the Lease of this world's operators."""
+        name = Settings(identity="", namespaces=(self.name,)).lease_name
+        return dict(self.admin.json("get", "lease", "-n", OPERATOR_NAMESPACE, name))
 
     # --- runs -------------------------------------------------------------------------------------------------
 
@@ -184,9 +195,9 @@ class World:
         return status
 
     def log(self) -> str:
-        """Return the end of the operator's log."""
-        file = self.folder / "operator.log"
-        return file.read_text()[-3000:] if file.exists() else "(no operator ran)"
+        """Return the ends of the operators' logs."""
+        logs = sorted(self.folder.glob("*.log"))
+        return "\n".join(f"{file.name}:\n{file.read_text()[-3000:]}" for file in logs) or "(no operator ran)"
 
     # --- the world outside ------------------------------------------------------------------------------------
 
@@ -256,13 +267,15 @@ def a_world(stack: Stack, folder: Path, *, through_proxy: bool = False, **shop: 
         seeded = seed(Shop(account=account, endpoint=stack.aws_endpoint, **shop), folder)
         proxy = None
         if through_proxy:
-            ca = stack.state_dir / "pki/ca.crt"
-            proxy = stacked.enter_context(
-                FaultProxy(stack.address, api=stack.server or "", api_ca=ca, aws=stack.aws_endpoint)
-            )
+            proxy = stacked.enter_context(_proxy(stack))
         world = World(stack=stack, name=name, shop=seeded, folder=folder, proxy=proxy)
         stacked.callback(world.close)
         yield world
+
+
+def _proxy(stack: Stack) -> FaultProxy:
+    ca = stack.state_dir / "pki/ca.crt"
+    return FaultProxy(stack.address, api=stack.server or "", api_ca=ca, aws=stack.aws_endpoint)
 
 
 def clean_environment() -> None:

@@ -6,6 +6,7 @@ on its resources. Source: decision 23; botocore facts (retries, read timeouts) i
 """
 
 import json
+import logging
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ from botocore.exceptions import (
     ClientError,
     ConnectTimeoutError,
     EndpointConnectionError,
+    HTTPClientError,
     NoCredentialsError,
     ParamValidationError,
     PartialCredentialsError,
@@ -37,6 +39,8 @@ from ..core.expressions import plain
 from ..core.redact import redact
 from . import cache, probe, sql
 from .connections import Connections
+
+log = logging.getLogger(__name__)
 
 SESSION_SECONDS = 900
 #: A session's policy may have so many characters. Source: STS.
@@ -61,6 +65,8 @@ _DENIED = frozenset(
 _THROTTLED = frozenset(
     {"Throttling", "ThrottlingException", "TooManyRequestsException", "RequestLimitExceeded", "SlowDown"}
 )
+#: Reasons of a failed read that may be gone in a moment.
+_PASSING = frozenset({"Throttled", "Timeout", "Unreachable"})
 _READ_CONFIG = Config(
     retries={"mode": "standard", "total_max_attempts": 5},
     connect_timeout=2,
@@ -242,10 +248,10 @@ class Gateway:
         except ClientError as error:
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
             raise CallFailed(_code(error), definite=status < 500) from None
-        except EndpointConnectionError:
-            raise CallFailed("Unreachable", definite=True) from None
+        except (EndpointConnectionError, ConnectTimeoutError) as error:
+            raise _not_sent(type(error).__name__) from None
         except BotoCoreError as error:
-            raise CallFailed(type(error).__name__, definite=isinstance(error, ConnectTimeoutError)) from None
+            raise CallFailed(type(error).__name__, definite=False) from None
         return CallAnswer(request_id=answer.get("ResponseMetadata", {}).get("RequestId"), result=kept)
 
     def value(self, grant: AwsGrant, region: str, read: Read, path: str) -> Any:
@@ -267,6 +273,8 @@ class Gateway:
         try:
             return _at(self.read(grant, region, read.service, read.operation, read.arguments), path)
         except ReadError as error:
+            if error.reason in _PASSING:
+                raise _not_sent(error.code or error.reason) from None
             raise CallFailed(error.code or error.reason, definite=True) from None
 
     def _calling_client(self, call: Call, grant: AwsGrant, region: str, run_name: str, timeout: timedelta) -> Any:
@@ -274,7 +282,12 @@ class Gateway:
         try:
             credentials = self._assume(grant.role_arn, grant.regions[0], _session_name(run_name), policy)
         except ClientError as error:
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            if status >= 500 or _code(error) in _THROTTLED:
+                raise _not_sent(f"AssumeRole.{_code(error)}") from None
             raise CallFailed(f"AssumeRole.{_code(error)}", definite=True) from None
+        except HTTPClientError as error:
+            raise _not_sent(f"AssumeRole.{type(error).__name__}") from None
         except BotoCoreError as error:
             raise CallFailed(f"AssumeRole.{type(error).__name__}", definite=True) from None
         config = Config(
@@ -460,6 +473,12 @@ def session_policy(actions: Sequence[str], resources: Sequence[str]) -> str:
     if len(text) > POLICY_LIMIT:
         raise CallFailed("SessionPolicyTooLong", definite=True)
     return text
+
+
+def _not_sent(why: str) -> CallFailed:
+    """Return that a call was surely not sent, for a reason that passes by itself."""
+    log.warning("a call is not sent for now: %s", redact(why))
+    return CallFailed("NotSentInTime", definite=True)
 
 
 def _session_name(run: str) -> str:

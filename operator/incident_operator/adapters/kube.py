@@ -12,7 +12,7 @@ import logging
 import os
 import ssl
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -34,11 +34,14 @@ _LABELS_FOR = 30.0
 
 
 class KubeError(Exception):
-    """An answer of the API server that is no success; `message` is its own."""
+    """An answer of the API server that is no success; `message` is its own.
 
-    def __init__(self, message: str, status: int = 0) -> None:
+    Units: `retry_after` in seconds: how long it asks to be left alone.
+    """
+
+    def __init__(self, message: str, status: int = 0, retry_after: float = 0.0) -> None:
         super().__init__(message)
-        self.status = status
+        self.status, self.retry_after = status, retry_after
 
 
 class Conflict(KubeError):
@@ -63,6 +66,10 @@ class Forbidden(KubeError):
 
 class Unreachable(KubeError):
     """No answer, or one that says to come back."""
+
+
+class NotLeading(KubeError):
+    """A write that was not sent: this process does not surely lead any more."""
 
 
 def merge_patch(before: Any, after: Any) -> dict[str, Any]:
@@ -106,6 +113,8 @@ class Kube:
         self._labels: dict[str, tuple[float, dict[str, str]]] = {}
         self._events: OrderedDict[tuple[str, str, str], tuple[str, int]] = OrderedDict()
         self._posting: asyncio.Queue[tuple[Raw, str, str, str]] = asyncio.Queue(1000)
+        #: Whether this process leads: asked just before a write is sent, also when it has stood still meanwhile.
+        self.may_write: Callable[[], bool] = lambda: True
         self.events_dropped = 0
         self.writes = 0
         self.conflicts = 0
@@ -137,11 +146,17 @@ class Kube:
         body: Any = None,
         content_type: str = "application/json",
         timeout: aiohttp.ClientTimeout = _TIMEOUT,
+        fenced: bool = True,
     ) -> Any:
-        """Make one request and return the JSON answer. Errors: KubeError of the kind that fits."""
+        """Make one request and return the JSON answer. Errors: KubeError of the kind that fits.
+
+        Shape: `fenced` False is the election's own: it writes before anybody leads.
+        """
         headers = {"Accept": "application/json", "Content-Type": content_type}
         await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         url = f"{self._api.configuration.host}{path}" + (f"?{urlencode(query)}" if query else "")
+        if fenced and method != "GET" and not self.may_write():
+            raise NotLeading(f"{method} {path} is not sent: the Lease is not surely held")
         try:
             answer = await self._api.rest_client.request(
                 method, url, headers=headers, body=body, _request_timeout=timeout
@@ -151,7 +166,7 @@ class Kube:
             raise Unreachable(f"the API server does not answer: {type(error).__name__}") from error
         if answer.status < 400:
             return from_json(text) if text else {}
-        raise _error(answer.status, text)
+        raise _error(answer.status, text, answer.headers)
 
     def path(self, kind: str, namespace: str, name: str = "", subresource: str = "") -> str:
         """Return the URL path of one of our kinds."""
@@ -347,7 +362,7 @@ async def _load_config() -> None:
             raise KubeError(message) from None
 
 
-def _error(status: int, text: bytes) -> KubeError:
+def _error(status: int, text: bytes, headers: Mapping[str, str]) -> KubeError:
     try:
         answer = json.loads(text)
         message, reason = answer.get("message", ""), answer.get("reason", "")
@@ -356,6 +371,9 @@ def _error(status: int, text: bytes) -> KubeError:
     if status == 409:
         return (AlreadyExists if reason == "AlreadyExists" else Conflict)(message, status)
     if status == 429 or status >= 500:
-        return Unreachable(message or f"the API server answers {status}", status)
+        after = headers.get("Retry-After", "")
+        return Unreachable(
+            message or f"the API server answers {status}", status, float(after) if after.isdecimal() else 0.0
+        )
     kinds = {404: NotFound, 422: Invalid, 400: Invalid, 403: Forbidden}
     return kinds.get(status, KubeError)(message, status)

@@ -60,6 +60,8 @@ class Context:
     enqueue: Callable[[str, Key], None]
     #: Bounds the connections to each database and cache.
     slots: Slots = field(default_factory=Slots)
+    #: Whether this process is about to end: what is under way is finished, nothing new is begun.
+    stopping: Callable[[], bool] = lambda: False
 
     async def render(self, template: Any, variables: Mapping[str, Any], *, owner: str) -> Answer:
         """Render inputs; `owner` is the runbook."""

@@ -20,6 +20,7 @@ from ..api.run import IncidentRun
 from ..core.approval import OPEN_STATES, Answer, said_at
 from ..core.draft import Judgement, NotApplicable, PlanDraft
 from ..core.gates import closed, outside_grant
+from ..core.leaving import last_words
 from ..core.plan import (
     FINALIZER,
     TERMINAL,
@@ -92,6 +93,8 @@ class PlanController:
             view = await self._view(plan, session, key)
             now = context.clock.now()
             decision = decide_plan(view, now)
+            if context.stopping():
+                decision = last_words(plan.status, decision)
             written = decision.status != plan.status
             if written:
                 try:
@@ -432,7 +435,7 @@ class PlanController:
                 results,
                 timeout,
                 plan.status.calls[-1].deadline,
-                timeout=timeout * 4,
+                timeout=self._context.settings.call_limit(timeout),
             )
         except CallFailed as failed:
             log.warning("call %s of plan %s: %s", call.operation, plan.metadata.name, failed.code)

@@ -1,13 +1,14 @@
 """The process: server and election first, then, while leading, list, workers and watch.
 
-A lost Lease ends the process at once: whoever took it must never meet a second writer. SIGTERM stops new work, lets
-what is under way end, releases the Lease. Source: facts on kopf, section 3.
+A lost Lease ends the process at once: whoever took it must never meet a second writer. SIGTERM stops new work, waits
+until the calls under way have their outcome in the journal, releases the Lease. Source: facts on kopf, section 3.
 """
 
 import asyncio
 import logging
 import os
 import signal
+import threading
 from collections.abc import Coroutine, Mapping
 from typing import Any
 
@@ -19,7 +20,7 @@ from ..adapters.evaluator import Evaluator
 from ..adapters.kube import Kube, KubeError, NotFound
 from ..adapters.locks import Locks
 from ..adapters.pool import Pool
-from ..adapters.store import Key, Raw, Store
+from ..adapters.store import Key, Store
 from ..api.plan import CallState
 from ..controllers import Controller, build
 from ..controllers.context import Context
@@ -97,6 +98,7 @@ class App:
             runbooks=Runbooks(infos()),
             revisions=Revisions(kube),
             enqueue=self._enqueue,
+            stopping=self._stop.is_set,
         )
         controllers = build(context)
         watch = Watch(store, kube, self._enqueue, self._settings.namespaces)
@@ -117,8 +119,10 @@ class App:
                 "watch_events": ("Events of all watches", lambda: float(watch.events)),
             }
         )
+        kube.may_write = leader.held
+        leader.watch_over(_end)
         keeping = asyncio.create_task(leader.keep())
-        keeping.add_done_callback(_exit_if_lost)
+        keeping.add_done_callback(_end_if_lost)
         try:
             await self._list(watch)
             watching = asyncio.create_task(watch.run(self._claim_signals))
@@ -131,21 +135,20 @@ class App:
             stopping = asyncio.create_task(self._stop.wait())
             await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
-            if not self._stop.is_set():
-                await watching
-                log.error("the watch ended")
-                return EXIT_FAILED
+            failed = watching.done()
+            if failed:
+                log.error("the watch ended", exc_info=watching.exception())
+                self._stop.set()
             log.info("stopping: no new work, waiting for what is under way")
-            await self._drain()
-            return 0
+            await self._drain(store, leader)
+            return EXIT_FAILED if failed else 0
         finally:
-            keeping.remove_done_callback(_exit_if_lost)
+            await _cancelled(self._tasks)
+            keeping.remove_done_callback(_end_if_lost)
             keeping.cancel()
-            for task in self._tasks:
-                task.cancel()
+            await leader.release()
             await evaluator.close()
             pool.close()
-            await leader.release()
 
     def _claim_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -172,28 +175,18 @@ class App:
         self._tasks.add(task)
 
     def _enqueue(self, kind: str, key: Key) -> None:
-        if self._wanted((kind, key)):
+        if self._works_on(kind):
             self._queue.add((kind, key))
 
-    def _wanted(self, item: Item) -> bool:
-        """Tell whether to work on this: once told to stop, only on plans with a call in flight."""
-        if not self._stop.is_set():
-            return True
-        kind, key = item
-        raw = self._store.get(kind, key) if kind == PLAN else None
-        return raw is not None and self._in_flight(raw)
-
-    def _in_flight(self, plan: Raw) -> bool:
-        """Tell whether the plan's journal ends with an intent of this process."""
-        calls = (plan.get("status") or {}).get("calls") or [{}]
-        newest = calls[-1]
-        return bool(newest.get("state") == CallState.INTENDED and newest.get("holder") == self._settings.identity)
+    def _works_on(self, kind: str) -> bool:
+        """Tell whether a kind is worked on now: while stopping, only plans, whose calls may be under way."""
+        return kind == PLAN or not self._stop.is_set()
 
     async def _work(self, controllers: Mapping[str, Controller]) -> None:
         while True:
             item = await self._queue.get()
             try:
-                if item[0] in controllers and self._wanted(item):
+                if self._works_on(item[0]) and item[0] in controllers:
                     await self._reconcile(controllers[item[0]], item)
             finally:
                 self._queue.done(item)
@@ -204,7 +197,7 @@ class App:
         try:
             wake_at = await controller.reconcile(key)
         except KubeError as error:
-            pause = self._queue.retry(item)
+            pause = self._queue.retry(item, error.retry_after)
             self._metrics.reconciles.labels(kind, "error").inc()
             log.warning("%s %s/%s: %s; again in %.1f s", kind, *key, error, pause)
         except Exception:
@@ -218,25 +211,43 @@ class App:
                 self._queue.add_after(item, (wake_at - self._clock.now()).total_seconds() + 0.001)
         self._metrics.reconcile_seconds.labels(kind).observe(self._clock.monotonic() - began)
 
-    async def _drain(self) -> None:
-        """Wait until nothing is under way, and what came of every call in flight is in its plan's journal.
-
-        Left undone, whoever leads next would have to find it out, and could not for a call that is made only once.
-        """
+    async def _drain(self, store: Store, leader: Leader) -> None:
+        """Wait until everything begun is written, and every call has its outcome in its journal."""
         until = self._clock.monotonic() + self._settings.drain.total_seconds()
-        while self._queue.busy or any(map(self._in_flight, self._store.all(PLAN))):
-            if self._clock.monotonic() >= until:
-                log.warning("stopping with work under way: the next leader finds out what came of it")
+        while (calls := _calls_under_way(store, leader.epoch)) or self._queue.busy:
+            if self._clock.monotonic() > until:
+                log.warning("left to the next leader: %s", ", ".join(calls) or "what is being written")
                 return
             await asyncio.sleep(0.05)
 
 
-def _exit_if_lost(task: asyncio.Task[None]) -> None:
-    """End the process at once when the Lease is lost: no clean-up that would still write."""
+def _calls_under_way(store: Store, epoch: int) -> list[str]:
+    """Return the plans whose newest call was intended in this epoch, and has no outcome in the journal yet."""
+    found = []
+    for raw in store.all(PLAN):
+        newest = ((raw.get("status") or {}).get("calls") or [{}])[-1]
+        if newest.get("state") == CallState.INTENDED and newest.get("epoch") == epoch:
+            found.append(f"{raw['metadata'].get('namespace')}/{raw['metadata']['name']}")
+    return found
+
+
+async def _cancelled(tasks: set[asyncio.Task[None]]) -> None:
+    """Cancel tasks and wait until they have ended."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _end_if_lost(task: asyncio.Task[None]) -> None:
     error = None if task.cancelled() else task.exception()
-    if error is None:
-        return
-    reason = str(error) if isinstance(error, LeaseLost) else f"{type(error).__name__}: {error}"
-    log.error("ending at once: %s", reason)
-    logging.shutdown()
+    if error is not None:
+        _end(str(error) if isinstance(error, LeaseLost) else f"{type(error).__name__}: {error}")
+
+
+def _end(reason: str) -> None:
+    """End the process at once, whatever else it does: no clean-up that would still write."""
+    # In a thread of its own: a log that can't be written must keep nobody alive.
+    telling = threading.Thread(target=log.error, args=("ending at once: %s", reason), daemon=True)
+    telling.start()
+    telling.join(0.5)
     os._exit(EXIT_LEASE_LOST)

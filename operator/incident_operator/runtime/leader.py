@@ -1,13 +1,19 @@
 """Lease election: one replica acts. A lost Lease ends the process; it is never taken off a running one.
 
 `leaseTransitions` grows at every acquisition, also by the same identity: it is the *epoch* that every intent carries.
+A Lease is lost in one of two ways: somebody else has it (`keep` finds out), or it was not renewed in time. The second
+is a thread's to notice: the event loop may be busy, or wait for an answer that never comes.
 Source: decision 15; the official asynchronous elector is unusable (facts on kopf, section 3).
 """
 
 import asyncio
 import logging
+import threading
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+
+import aiohttp
 
 from ..adapters.clock import Clock
 from ..adapters.kube import AlreadyExists, Conflict, Kube, KubeError, NotFound
@@ -27,9 +33,11 @@ class Leader:
     def __init__(self, kube: Kube, clock: Clock, settings: Settings) -> None:
         self._kube, self._clock, self._settings = kube, clock, settings
         self._path = f"/apis/coordination.k8s.io/v1/namespaces/{settings.operator_namespace}/leases"
+        self._one = f"{self._path}/{settings.lease_name}"
         self._lease: dict[str, Any] | None = None
         self._until = 0.0
         self._seen: tuple[str, float] | None = None
+        self._released = threading.Event()
 
     @property
     def holder(self) -> str:
@@ -69,38 +77,41 @@ class Leader:
             await asyncio.sleep(self._retry)
 
     async def keep(self) -> None:
-        """Renew until cancelled. Errors: LeaseLost."""
+        """Renew until cancelled. Errors: LeaseLost when another replica has the Lease."""
         while True:
             await asyncio.sleep(self._retry)
+            began = self._clock.monotonic()
             try:
-                if not await self._renew():
-                    raise LeaseLost("another replica took the Lease")
-            except Conflict as error:
-                raise LeaseLost("another replica took the Lease") from error
+                await self._put({"renewTime": self._micro()})
             except KubeError as error:
                 log.warning("the Lease is not renewed: %s", error)
-            if not self.held():
-                raise LeaseLost("the Lease could not be renewed in time")
+            else:
+                self._until = began + self._held_for
+
+    def watch_over(self, ended: Callable[[str], None]) -> None:
+        """Have `ended` called, in a thread of its own, once the Lease was not renewed in time."""
+
+        def watch() -> None:
+            while (left := self._until - self._clock.monotonic()) > 0:
+                if self._released.wait(left):
+                    return
+            if not self._released.is_set():
+                ended("the Lease could not be renewed in time")
+
+        threading.Thread(target=watch, name="lease-watchdog", daemon=True).start()
 
     async def release(self) -> None:
-        """Let the next replica in at once."""
+        """Let the next replica in at once; nothing is written under this Lease any more."""
         if self._lease is None or not self.held():
             return
+        self._released.set()
         self._until = 0.0
         try:
-            try:
-                await self._put(self._let_go(self._lease))
-            except Conflict:
-                # A renewal that was cut off reached the server all the same: the Lease is newer, and still ours.
-                newest = await self._kube.request("GET", f"{self._path}/{self._settings.lease_name}")
-                if newest["spec"].get("holderIdentity") == self.holder:
-                    await self._put(self._let_go(newest))
-        except KubeError as error:
+            await self._put({"holderIdentity": "", "leaseDurationSeconds": 1})
+        except (KubeError, LeaseLost) as error:
             log.warning("the Lease is not released, the next replica waits for it to run out: %s", error)
-
-    @staticmethod
-    def _let_go(lease: dict[str, Any]) -> dict[str, Any]:
-        return {**lease, "spec": {**lease["spec"], "holderIdentity": "", "leaseDurationSeconds": 1}}
+        else:
+            log.info("the Lease is released")
 
     @property
     def _retry(self) -> float:
@@ -110,10 +121,20 @@ class Leader:
     def _held_for(self) -> float:
         return self._settings.lease_duration.total_seconds() * 2 / 3
 
+    @property
+    def _timeout(self) -> aiohttp.ClientTimeout:
+        """Of one request: there is time for two before the Lease counts as lost, over another connection."""
+        return aiohttp.ClientTimeout(total=min(3.0, self._held_for / 2))
+
+    async def _request(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        """Make a request of the election itself, which asks nobody whether this process leads."""
+        answer: dict[str, Any] = await self._kube.request(method, path, body=body, timeout=self._timeout, fenced=False)
+        return answer
+
     async def _try(self) -> bool:
         began = self._clock.monotonic()
         try:
-            lease = await self._kube.request("GET", f"{self._path}/{self._settings.lease_name}")
+            lease = await self._request("GET", self._one)
         except NotFound:
             body = {
                 "apiVersion": "coordination.k8s.io/v1",
@@ -122,7 +143,7 @@ class Leader:
                 "spec": self._spec(1),
             }
             try:
-                self._lease = await self._kube.request("POST", self._path, body=body)
+                self._lease = await self._request("POST", self._path, body)
             except AlreadyExists:
                 return False
             self._until = began + self._held_for
@@ -131,7 +152,7 @@ class Leader:
         if spec.get("holderIdentity") and spec["holderIdentity"] != self.holder and not self._ran_out(lease):
             return False
         lease["spec"] = {**spec, **self._spec(int(spec.get("leaseTransitions") or 0) + 1)}
-        self._lease = await self._put(lease)
+        self._lease = await self._request("PUT", self._one, lease)
         self._until = began + self._held_for
         return True
 
@@ -145,21 +166,22 @@ class Leader:
             self._seen = (mark, now if fresh else now - 3600.0)
         return now - self._seen[1] >= float(spec.get("leaseDurationSeconds") or 15)
 
-    async def _renew(self) -> bool:
-        began = self._clock.monotonic()
-        if self._lease is None:
-            return False
-        self._lease["spec"]["renewTime"] = self._micro()
-        self._lease = await self._put(self._lease)
-        self._until = began + self._held_for
-        return bool(self._lease["spec"]["holderIdentity"] == self.holder)
+    async def _put(self, changes: dict[str, Any]) -> None:
+        """Write into our Lease by its resourceVersion. Errors: LeaseLost; KubeError.
 
-    async def _put(self, lease: dict[str, Any]) -> dict[str, Any]:
-        """Write the whole Lease by its resourceVersion. Errors: Conflict."""
-        answer: dict[str, Any] = await self._kube.request(
-            "PUT", f"{self._path}/{self._settings.lease_name}", body=lease
-        )
-        return answer
+        A conflict may be with ourselves: the answer to an earlier write was lost. Who holds it decides.
+        """
+        assert self._lease is not None  # noqa: S101  (only a holder writes)
+        mine = self._lease["spec"]["leaseTransitions"]
+        try:
+            self._lease = await self._request("PUT", self._one, {**self._lease, "spec": self._lease["spec"] | changes})
+        except Conflict:
+            stored = await self._request("GET", self._one)
+            if (stored["spec"].get("holderIdentity"), stored["spec"].get("leaseTransitions")) != (self.holder, mine):
+                raise LeaseLost("another replica took the Lease") from None
+            self._lease = await self._request("PUT", self._one, {**stored, "spec": stored["spec"] | changes})
+        except NotFound:
+            raise LeaseLost("somebody deleted the Lease") from None
 
     def _spec(self, transitions: int) -> dict[str, Any]:
         return {

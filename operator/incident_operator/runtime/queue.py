@@ -54,11 +54,11 @@ class Queue:
         heapq.heappush(self._delayed, (due, next(self._number), item))
         self._changed.set()
 
-    def retry(self, item: Item) -> float:
+    def retry(self, item: Item, at_least: float = 0.0) -> float:
         """Ask for a failed item again, later each time in a row. Returns the seconds until then."""
         failures = self._failures.get(item, 0)
         self._failures[item] = failures + 1
-        pause: float = min(_FIRST_BACKOFF * 2.0 ** min(failures, 20), _LAST_BACKOFF)
+        pause: float = max(at_least, min(_FIRST_BACKOFF * 2.0 ** min(failures, 20), _LAST_BACKOFF))
         self.add_after(item, pause)
         return pause
 

@@ -1,0 +1,136 @@
+"""One playbook cured in a world of its own, with faults on the way, and what must be the same as without them."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dev.faultproxy import Fault, Seen
+from dev.operators import OperatorProcess
+from dev.shop.alarm import wait_until_felt
+from dev.shop.faults import FAULTS
+
+from .world import TIME_SCALE, World, outcome, story
+
+#: A world mostly waits, for telemetry and for stability: so many keep two cores busy.
+AT_ONCE = 6
+#: So busy that a Lease of the shortest kind would be lost again and again by itself. Seconds.
+LEASE_SECONDS = 5
+#: Until a run has ended, with whatever was done to its operator, on a machine with other things to do.
+RUN_SECONDS = 180.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Playbook:
+    """A fault of the shop whose cure meets faults of the network and of the machine."""
+
+    fault: str
+    ends: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cure:
+    """What came of one world. Shape: `calls` are those that AWS says succeeded; `once` those never to be repeated."""
+
+    seen: list[Seen]
+    ends: str
+    calls: Counter[str]
+    once: frozenset[str]
+    missed: list[str]
+    healed: bool
+    told: str
+
+
+def cure(world: World, playbook: Playbook, faults: Callable[[OperatorProcess], Iterable[Fault]] | None = None) -> Cure:
+    """Break, apply, meet the faults, and wait for the end; an operator that ends is started anew."""
+    proxy = world.proxy
+    assert proxy is not None
+    operator = world.operator(**{"lease-duration": f"{LEASE_SECONDS}s"})
+    armed = list(faults(operator)) if faults else []
+    proxy.arm(*armed)
+    with world.customers() as customers:
+        name = break_and_apply(world, playbook)
+        operator.start()
+        status = world.finished(name, RUN_SECONDS)
+        healed = customers.wait_for(lambda answer: answer.ok, seconds=30)
+    operator.stop()
+    return replace(
+        judged(world, status, healed=healed),
+        seen=list(proxy.changes),
+        missed=[f"{fault.harm} {fault.what} ({fault.nth})" for fault in armed if not fault.struck.is_set()],
+    )
+
+
+def break_and_apply(world: World, playbook: Playbook) -> str:
+    """Break the shop, wait until its customers fail, and apply the run; return its name."""
+    fault = FAULTS[playbook.fault]
+    fault.break_(world.shop)
+    assert wait_until_felt(world.shop, time_scale=TIME_SCALE)
+    manifest = world.manifest(fault.example)
+    manifest["spec"]["incident"]["severity"] = "P2"  # P0 and P1 watch recovery for longer: nothing else differs
+    world.apply(manifest)
+    return str(manifest["metadata"]["name"])
+
+
+def judged(world: World, status: dict[str, Any], *, healed: bool) -> Cure:
+    """Look at a world whose run has ended."""
+    made = world.changes_by_operator()
+    planned = [call for plan in world.plans() for call in plan["spec"]["calls"]]
+    once = {_journaled(call["operation"]) for call in planned if call["repeat"] == "Once"}
+    return Cure(
+        seen=[],
+        ends=outcome(status),
+        calls=Counter(call["operation"] for call in made if call["outcome"] == "OK"),
+        once=frozenset(once),
+        missed=[],
+        healed=healed,
+        told=f"{story(status)}\n{world.log()}",
+    )
+
+
+def _journaled(operation: str) -> str:
+    return "".join(part.capitalize() for part in operation.split("_"))
+
+
+def problems(whole: Cure, met: Cure) -> list[str]:
+    """Return what is not as it was without a fault; how often a call was made may differ, but for those made once."""
+    found = [f"it did not happen: {missed}; the story took another way" for missed in met.missed]
+    if met.ends != whole.ends:
+        found.append(f"it ended {met.ends}, not {whole.ends}")
+    if not met.healed:
+        found.append("customers still fail")
+    if set(met.calls) != set(whole.calls):
+        found.append(f"it made {dict(met.calls)}, not {dict(whole.calls)}")
+    found += [
+        f"{name} was made {met.calls[name]} times, and may be made once" for name in met.once if met.calls[name] > 1
+    ]
+    return [f"{problem}\n{met.told}" for problem in found]
+
+
+def turns(seen: list[Seen]) -> list[tuple[str, int]]:
+    """Return every changing request by name and number; of samples that are all alike, the first two.
+
+    Left out are writes of a message alone: whether one is needed depends on how soon a signal is seen.
+    """
+    counts = Counter[str]()
+    found = []
+    for request in seen:
+        if request.what.endswith("/status message") or request.what.endswith("/status message+reason"):
+            continue
+        counts[request.what] += 1
+        if counts[request.what] <= 2:
+            found.append((request.what, counts[request.what]))
+    return found
+
+
+def cure_all(
+    make_world: Callable[..., World],
+    playbook: Playbook,
+    whole: Cure,
+    cases: list[Callable[[OperatorProcess], Iterable[Fault]]],
+) -> list[list[str]]:
+    """Return for each case, in a world of its own, what is not as it was without a fault."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        cures = pool.map(lambda faults: cure(make_world(through_proxy=True), playbook, faults), cases)
+        return [problems(whole, met) for met in cures]
