@@ -312,6 +312,8 @@ def _understand(side: Side, request: web.Request, body: bytes) -> Seen:
 
 
 def _api_request(request: web.Request, body: bytes) -> Seen:
+    if lock := _lock_request(request, body):
+        return Seen(side=Side.API, method=request.method, what=lock, changes=True)
     if "/coordination.k8s.io/" in request.path:
         return Seen(side=Side.API, method=request.method, what=f"{request.method} leases", changes=False)
     # Of a namespace: runbooks of the cluster are many operators' to report on.
@@ -322,10 +324,26 @@ def _api_request(request: web.Request, body: bytes) -> Seen:
     plural, _, rest = request.path.rpartition("/namespaces/")[2].partition("/")[2].partition("/")
     what = f"{request.method} {plural}"
     if rest.endswith("/status"):
-        status = json.loads(body).get("status") or {}
-        written = next((str(status[key]) for key in ("phase", "state") if key in status), "+".join(sorted(status)))
-        what = f"{plural}/status {written}"
+        what = f"{plural}/status {_turn(json.loads(body).get('status') or {})}"
     return Seen(side=Side.API, method=request.method, what=what, changes=changes)
+
+
+#: What a status write without a new phase or state is about, by the first of these fields that it has.
+_TURNS = ("settled", "calls", "approvals", "diagnosis", "findings", "gates", "recovery")
+
+
+def _turn(status: dict[str, Any]) -> str:
+    """Return which turn of the story a status write is: its phase or state, else what it is about, in lower case."""
+    told = next((str(status[key]) for key in ("phase", "state") if key in status), "")
+    return told or next((key for key in _TURNS if key in status), "message")
+
+
+def _lock_request(request: web.Request, body: bytes) -> str:
+    """Return the name of a write to a lock Lease; empty for all else, the leader's own Lease too."""
+    if "/leases" not in request.path or request.method not in ("POST", "DELETE"):
+        return ""
+    name = request.path.rpartition("/")[2] if request.method == "DELETE" else json.loads(body)["metadata"]["name"]
+    return f"{request.method} locks" if name.startswith("lock-") else ""
 
 
 def _aws_operation(request: web.Request, body: bytes) -> str:

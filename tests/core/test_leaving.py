@@ -69,7 +69,7 @@ def test_a_lost_answer_is_looked_for(seconds: float) -> None:
 def test_nothing_is_begun() -> None:
     """Neither the first call of a plan nor the undo of one that made things worse."""
     proposed = a_plan()
-    decision = leaving(view(proposed, replanned=Replanned(same=True, pre_image={})))
+    decision = leaving(view(proposed, replanned=Replanned(at=NOW, same=True, pre_image={})))
     assert (decision.status, decision.effects) == (proposed.status, ())
     applied = decide_plan(
         view(applying(), answered=Answered(phase="Apply", index=0, attempt=1, ok=True), busy=True), NOW

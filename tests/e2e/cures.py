@@ -1,5 +1,6 @@
 """One playbook cured in a world of its own, with faults on the way, and what must be the same as without them."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -95,7 +96,7 @@ def _journaled(operation: str) -> str:
 
 def problems(whole: Cure, met: Cure) -> list[str]:
     """Return what is not as it was without a fault; how often a call was made may differ, but for those made once."""
-    found = [f"it did not happen: {missed}; the story took another way" for missed in met.missed]
+    found = [f"it did not happen: {missed}; the story took another way" for missed in met.missed if is_certain(missed)]
     if met.ends != whole.ends:
         found.append(f"it ended {met.ends}, not {whole.ends}")
     if not met.healed:
@@ -108,16 +109,19 @@ def problems(whole: Cure, met: Cure) -> list[str]:
     return [f"{problem}\n{met.told}" for problem in found]
 
 
-def turns(seen: list[Seen]) -> list[tuple[str, int]]:
-    """Return every changing request by name and number; of samples that are all alike, the first two.
+_PROGRESS = re.compile(r"/status [a-z]|\(2\)$")
 
-    Left out are writes of a message alone: whether one is needed depends on how soon a signal is seen.
-    """
+
+def is_certain(what: str) -> bool:
+    """Tell whether a request comes in every world: a second one of its kind, and what only tells progress, may not."""
+    return _PROGRESS.search(what) is None
+
+
+def turns(seen: list[Seen]) -> list[tuple[str, int]]:
+    """Return every changing request by name and number; of samples that are all alike, the first two."""
     counts = Counter[str]()
     found = []
     for request in seen:
-        if request.what.endswith("/status message") or request.what.endswith("/status message+reason"):
-            continue
         counts[request.what] += 1
         if counts[request.what] <= 2:
             found.append((request.what, counts[request.what]))

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from dev.faultproxy import Moment
+from dev.faultproxy import Fault, Harm, Side
 from dev.processes import wait_until
 from dev.shop.alarm import wait_until_felt
 from dev.shop.examples import examples
-from dev.shop.faults import FAULTS, Fault
+from dev.shop.faults import FAULTS
+from dev.shop.faults import Fault as ShopFault
 
 from .people import people_do
 from .world import TIME_SCALE, World, outcome, story
@@ -19,13 +20,13 @@ FAULT = FAULTS["inc-2023-1247"]
 SETTING = FAULTS["lambda-timeout"]
 
 
-def broken(world: World, fault: Fault = FAULT) -> None:
+def broken(world: World, fault: ShopFault = FAULT) -> None:
     """Break the shop, and wait until customers feel it."""
     fault.break_(world.shop)
     assert wait_until_felt(world.shop, time_scale=TIME_SCALE)
 
 
-def asking(world: World, fault: Fault = FAULT, **spec: Any) -> str:
+def asking(world: World, fault: ShopFault = FAULT, **spec: Any) -> str:
     """Apply a fault's run so that it asks before anything; return its name."""
     manifest = world.manifest(fault.example, automation={"applyUpTo": "None"}, **spec)
     world.apply(manifest)
@@ -148,9 +149,11 @@ def stopped_at_the_first_call(world: World, act: Callable[[dict[str, Any]], None
     assert world.proxy is not None
     manifest = world.manifest(SETTING.example)
     name = str(manifest["metadata"]["name"])
-    strike = world.proxy.strike("UpdateFunctionConfiguration", 1, Moment.AFTER, lambda: act(world.run(name)))
+    # AWS has done it, and says so a little later: people speak while the call is under way.
+    first = Fault(what=Side.AWS, harm=Harm.LATE, seconds=0.5, act=lambda: act(world.run(name)))
+    world.proxy.arm(first)
     world.apply(manifest)
-    assert strike.struck.wait(60), story(world.status(name))
+    assert first.struck.wait(60), story(world.status(name))
     return name
 
 

@@ -225,14 +225,20 @@ class History:
         world.faults = type(world.faults)()
         world.locks = {arn: uid for arn, uid in world.locks.items() if uid != STRANGER}
         world.record()
-        if not world.run_gone and world.run.status.paused is not None and not world.run.status.settled:
-            world.say(a_word("the-last-word", verb="Resume", at=world.now))
         for word in world.words.values():  # the watch lists what was not answered
             world.leader.tasks.append(lambda word=word: world.leader.hear(word))  # type: ignore[misc]
         for _ in range(3000):
             if not unsettled(world) and not world.leader.queue and not world.leader.tasks:
                 return
+            self.let_go_on()
             self.work(1, 0)
+
+    def let_go_on(self) -> None:
+        """Nobody leaves a run paused for ever."""
+        world = self.world
+        run, said = world.run.status, f"go-on-{world.run_version}"
+        if run.paused is not None and not run.settled and not world.run_gone and said not in world.words:
+            world.say(a_word(said, verb="Resume", at=world.now))
 
     def violations(self) -> list[Violation]:
         """Return every invariant that was broken on the way or at the end."""

@@ -90,10 +90,16 @@ def choose(
     asked = _to_ask(view, fixes)
     if asked:
         return _ask(view, status, asked, done, now)
-    if helped or any(p.status.state in STOPPED for p in stopped(view)):
+    if helped or any(p.status.state in STOPPED for p in stopped(view)) or _mended_by_hand(view, fixes):
         return RunDecision(status=waiting_stable(view, status, now), effects=done, wake_at=next_sample(view, now))
     reason, message = _why_unresolved(view, problems, unclear, fixes)
     return end(view, status, RunPhase.UNRESOLVED, reason, message, now)
+
+
+def _mended_by_hand(view: RunView, fixes: Mapping[str, FixResult]) -> bool:
+    """Tell whether the world changed so that a fix is not needed any more: what users feel follows a while later."""
+    gone = any(p.status.state == PlanState.SUPERSEDED and p.status.reason == "WorldChanged" for p in view.plans)
+    return gone and all(fix.plan is None for fix in fixes.values())
 
 
 def approved_plan(view: RunView) -> RemediationPlan | None:
