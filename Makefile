@@ -3,6 +3,8 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
+# Processes that run tests side by side: most of the slow ones wait most of the time.
+TESTERS ?= 3
 BIN := $(VENV)/bin
 export PYTHONPATH := operator:.
 
@@ -40,7 +42,7 @@ type: setup ## Check types (mypy strict)
 
 test: setup ## Run every test
 	@$(BIN)/python -m dev.controlplane.build > /dev/null
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TESTERS) --dist loadgroup
 
 crds: setup ## Generate crds/ from the models
 	$(BIN)/python -m incident_operator.api.crd crds

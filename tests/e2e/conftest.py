@@ -1,14 +1,16 @@
 """One stack for all end-to-end tests of a run, in `.dev/test`; never that of `make up`. Source: decision 30."""
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dev.loopback import ROOT
+from dev.processes import file_lock
 from dev.stack import Stack
 
 from .rights import asked, beyond, granted
@@ -25,13 +27,26 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
     say = request.config.get_terminal_writer().line
     folder = ROOT / ".dev/test"
     stack = Stack(folder, operator=False, shop=False, time_scale=TIME_SCALE, cluster="own", audit=True, say=say)
-    stack.up()
-    try:
+    with shared(stack, ROOT / ".dev/test-users"):
         yield stack
         problems = beyond(granted(), asked(stack.audit_log))
         assert problems == [], "requests beyond the operator's rights, in some test: see manifests/base/rbac.yaml"
+
+
+@contextmanager
+def shared(stack: Stack, users: Path) -> Iterator[None]:
+    """Bring the stack up together with the other processes of this run; the last one ends it."""
+    mine = users / str(os.getpid())
+    with file_lock(users / "lock"):
+        mine.touch()
+        stack.up()
+    try:
+        yield
     finally:
-        stack.down()
+        with file_lock(users / "lock"):
+            mine.unlink()
+            if not any(Path(f"/proc/{user.name}").exists() for user in users.iterdir() if user.name != "lock"):
+                stack.down()
 
 
 @pytest.fixture

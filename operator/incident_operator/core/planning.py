@@ -217,6 +217,7 @@ def revert_of(plan: RemediationPlan, attempt: int) -> RemediationPlan | None:
                 for guard, image in zip(undo.guards, images, strict=True)
             ),
             "diff": tuple(d.model_copy(update={"before": d.after, "after": d.before}) for d in plan.spec.diff),
+            "verify": plan.spec.verify.model_copy(update={"signal": "the calls succeed: the former state is back"}),
             "hazards": (),
             "ask_because": (),
             "tier": _TIER[plan.spec.risk],

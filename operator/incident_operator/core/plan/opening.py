@@ -11,6 +11,7 @@ from ..approval import Answer, agreed, decide_approval, refused
 from ..gates import PASSING, GateFacts, closed
 from ..redact import redact
 from ..schedule import earliest
+from ..story import Tell
 from .people import held_by, is_cancelled
 from .turn import Turn, blocked, is_about, is_stale
 from .view import APPROVAL_TIMEOUT, BLOCKED_EVERY, Execute, PlanDecision, PlanView, Replan
@@ -32,13 +33,14 @@ def decide_open(turn: Turn) -> PlanDecision:
     if rejected is not None:
         why = f": {rejected.spec.reason}" if rejected.spec.reason else ""
         message = redact(f"{rejected.spec.responder} said no{why}")
-        return turn.end(PlanState.REJECTED, "Rejected", message, agreed(rejected))
+        return turn.end(PlanState.REJECTED, "Rejected", message, Tell("Rejected", message), agreed(rejected))
     given_up_at = _given_up_at(view)
     if given_up_at is not None and turn.now >= given_up_at:
         return turn.end(PlanState.EXPIRED, "ApprovalTimeout", "nobody agreed in time; nothing was changed")
     approvals, answers = _hear(turn)
     if len(approvals) > len(turn.status.approvals):
-        return turn.write(*answers, approvals=approvals, message=_last_word(approvals), wake_at=turn.now)
+        message = _last_word(approvals)
+        return turn.write(Tell("Approval", message), *answers, approvals=approvals, message=message, wake_at=turn.now)
     if answers:
         return turn.stay(*answers, wake_at=turn.now)
     if view.run_state == "Active":

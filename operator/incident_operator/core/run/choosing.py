@@ -56,7 +56,8 @@ def choose(
     unclear = [
         r.status for r in round_.checks.values() if r.status.state in (CheckState.ERROR, CheckState.INCONCLUSIVE)
     ]
-    tell = (Tell("Diagnosed", status.root_cause.summary if status.root_cause else "no cause found"),)
+    cause = status.root_cause.summary if status.root_cause else "no cause found"
+    tell = (Tell("Diagnosed", cause if problems else "no problem found"),)
     done = (*tell, EndRound())
     if not problems and not unclear and recovery == "Passing" and not helped and not view.plans:
         return end(view, status, RunPhase.NOTHING_FOUND, "NothingFound", "every check passed, users are well", now)
