@@ -1,17 +1,26 @@
 """Gates: each blocks for the fact it is named by, and only for that."""
 
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from incident_operator.api.meta import Automation, Risk
-from incident_operator.api.plan import Hazard, Permission, Tier
+from incident_operator.api.plan import Capacity, Downstream, Hazard, Permission, Tier
 from incident_operator.api.run import Baseline
+from incident_operator.core.approval import SOFT
 from incident_operator.core.draft import GrantedAccess, PlanDraft, Removal
 from incident_operator.core.gates import GateFacts, closed
 from incident_operator.core.planning import hash_draft, reasons_to_ask, tier_of
 from incident_operator.core.risk import covers
-from tests.builders import NOW, a_call, a_grant, a_plan
+from tests.builders import NOW, a_call, a_grant, a_plan, an_approval
+
+#: A sale: nothing is changed from an hour ago to an hour from now.
+FROZEN = a_grant(
+    freezes=[
+        {"from": NOW - timedelta(hours=1), "until": NOW + timedelta(hours=1), "reason": "Black Friday"},
+    ]
+)
 
 
 def facts(*, plan: dict[str, Any] | None = None, **changes: Any) -> GateFacts:
@@ -53,11 +62,80 @@ def test_a_low_plan_within_its_grant_is_open() -> None:
         ({"run_automation": Automation(ask_up_to=Risk.NONE)}, "RiskAboveCeiling"),
         ({"leading": False}, "NotLeader"),
         ({"runbook_valid": False}, "RunbookInvalid"),
+        ({"grant": a_grant(suspended={"reason": "game day"})}, "GrantSuspended"),
+        ({"admission": "the policies are not there"}, "AdmissionUnproven"),
+        ({"grant": FROZEN}, "Frozen"),
+        ({"cooldown_until": NOW + timedelta(seconds=1)}, "Cooldown"),
+        ({"circuit_open": True}, "CircuitOpen"),
+        ({"runbook_stale": True}, "RunbookStale"),
+        ({"plan": {"capacity": Capacity(healthy_before=3, healthy_after=1, minimum=2)}}, "HealthBudget"),
+        ({"plan": {"capacity": Capacity(healthy_before=1, healthy_after=0, minimum=2)}}, "HealthBudget"),
+        ({"plan": {"common_cause": True}}, "CommonCause"),
+        ({"plan": {"downstream": Downstream(used=70, added=20, maximum=100)}}, "DownstreamBudget"),
+        ({"plan": {"revert_of": "run-x-1-00000000"}}, "ApprovalMissing"),
     ],
 )
 def test_each_fact_closes_its_gate(changes: dict[str, Any], gate: str) -> None:
     """One fact at a time."""
     assert gate in names(facts(**changes))
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        {"capacity": Capacity(healthy_before=3, healthy_after=2, minimum=2)},
+        {"capacity": Capacity(healthy_before=0, healthy_after=0, minimum=2)},
+        {"downstream": Downstream(used=60, added=20, maximum=100)},
+    ],
+    ids=["enough stay healthy", "none was healthy before", "exactly at the share"],
+)
+def test_a_budget_that_is_kept_blocks_nothing(plan: dict[str, Any]) -> None:
+    """At the bound is within it."""
+    assert names(facts(plan=plan)) == []
+
+
+@pytest.mark.parametrize("until", [NOW, NOW - timedelta(minutes=1)], ids=["at its end", "long over"])
+def test_what_is_over_blocks_nothing(until: datetime) -> None:
+    """A freeze and a cooldown end at their instant."""
+    freeze = {"from": NOW - timedelta(hours=2), "until": until, "reason": "sale"}
+    assert names(facts(grant=a_grant(freezes=[freeze]), cooldown_until=until)) == []
+
+
+def test_every_soft_gate_and_no_hard_one_can_be_overridden() -> None:
+    """The two lists are one truth."""
+    soft = {
+        "grant": FROZEN,
+        "cooldown_until": NOW + timedelta(hours=1),
+        "circuit_open": True,
+        "runbook_stale": True,
+        "plan": {
+            "capacity": Capacity(healthy_before=3, healthy_after=0, minimum=1),
+            "common_cause": True,
+            "downstream": Downstream(used=99, added=1, maximum=100),
+        },
+    }
+    blocked = closed(facts(**soft))
+    assert {gate.name for gate in blocked} == SOFT
+    assert not any(gate.hard for gate in blocked)
+    agreed = an_approval("alice", override=tuple(SOFT))
+    assert closed(facts(**soft, approvals=(agreed,))) == ()
+    assert {g.name for g in closed(facts(**soft, approvals=(an_approval("alice"),)))} == SOFT
+
+
+def test_an_approval_of_another_tier_is_none() -> None:
+    """What came to light since made it a plan for others to agree to."""
+    given = facts(plan={"tier": Tier.SECURITY}, approvals=(an_approval("alice"), an_approval("bob")))
+    assert "ApprovalMissing" in names(given)
+    security = tuple(an_approval(who, tier=Tier.SECURITY) for who in ("alice", "bob"))
+    assert names(facts(plan={"tier": Tier.SECURITY}, approvals=security)) == []
+
+
+def test_an_approval_that_ran_out_is_none() -> None:
+    """At its very instant."""
+    plan = {"risk": Risk.DISRUPTIVE, "tier": Tier.DISRUPTIVE}
+    held = an_approval("alice", tier=Tier.DISRUPTIVE)
+    assert names(facts(plan=plan, approvals=(held,))) == []
+    assert names(facts(plan=plan, approvals=(held,), now=held.expires_at)) == ["ApprovalMissing"]
 
 
 def test_the_grant_bounds_the_run() -> None:

@@ -23,11 +23,24 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
 
     At its end, what all operators of all tests asked of the API server is compared with their rights.
     """
+    with _a_stack(request, "test") as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def lone_stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """Return a stack for tests that watch, or change, what is the whole cluster's."""
+    with _a_stack(request, "test-alone") as stack:
+        yield stack
+
+
+@contextmanager
+def _a_stack(request: pytest.FixtureRequest, folder: str) -> Iterator[Stack]:
     clean_environment()
     say = request.config.get_terminal_writer().line
-    folder = ROOT / ".dev/test"
-    stack = Stack(folder, operator=False, shop=False, time_scale=TIME_SCALE, cluster="own", audit=True, say=say)
-    with shared(stack, ROOT / ".dev/test-users"):
+    options: dict[str, Any] = {"operator": False, "shop": False, "cluster": "own", "audit": True, "say": say}
+    stack = Stack(ROOT / ".dev" / folder, time_scale=TIME_SCALE, **options)
+    with shared(stack, ROOT / ".dev" / f"{folder}-users"):
         yield stack
         problems = beyond(granted(), asked(stack.audit_log))
         assert problems == [], "requests beyond the operator's rights, in some test: see manifests/base/rbac.yaml"

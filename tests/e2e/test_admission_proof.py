@@ -22,6 +22,12 @@ from incident_operator.adapters.kube import Kube
 BINDING = "validatingadmissionpolicybinding/incident-interventions"
 
 
+@pytest.fixture
+def stack(lone_stack: Stack) -> Stack:
+    """Return a stack of its own: what is done here concerns the whole cluster."""
+    return lone_stack
+
+
 class AheadClock(Clock):
     """The real clock, and what a test adds to it."""
 

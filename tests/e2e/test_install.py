@@ -25,6 +25,12 @@ from .world import World
 PAGE = (ROOT / "docs/install.md").read_text()
 
 
+@pytest.fixture
+def stack(lone_stack: Stack) -> Stack:
+    """Return a stack of its own: what is done here concerns the whole cluster."""
+    return lone_stack
+
+
 def printed(language: str) -> list[str]:
     """Return the page's fenced blocks of a language."""
     return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)

@@ -18,7 +18,7 @@ from ..api.grant import ActionGrant
 from ..api.plan import Call, CallState, Guard, RemediationPlan
 from ..api.run import IncidentRun
 from ..core.approval import OPEN_STATES, Answer, said_at
-from ..core.draft import Judgement, NotApplicable, PlanDraft
+from ..core.draft import Judgement, NotApplicable
 from ..core.gates import closed, outside_grant
 from ..core.leaving import last_words
 from ..core.plan import (
@@ -41,7 +41,7 @@ from ..core.plan import (
     decide_plan,
     gate_facts,
 )
-from ..core.planning import moved_guard, with_targets
+from ..core.planning import aimed, moved_guard, still_matching
 from ..core.run import PASSING_ERRORS
 from ..core.story import Tell
 from .answering import answer, words_on
@@ -282,7 +282,7 @@ class PlanController:
             if not same_plan(plan, draft, grant):
                 message = "the world changed since this was planned: the same fix would make other calls now"
                 return changed("WorldChanged", message)
-            targets = _still_matching(plan, draft)
+            targets = still_matching(plan.spec, draft)
             if plan.spec.candidates and not targets:
                 message = "nothing that was agreed to still needs it"
                 return changed("WorldChanged", message)
@@ -428,7 +428,7 @@ class PlanController:
         try:
             made = await self._context.pool.run(
                 self._context.aws.execute,
-                _aimed(call, plan),
+                aimed(call, plan),
                 grant.spec.aws,
                 plan.spec.region,
                 plan.spec.run_ref.name,
@@ -463,23 +463,3 @@ class PlanController:
 
 def _calls(plan: RemediationPlan, phase: Phase) -> tuple[Call, ...]:
     return plan.spec.calls if phase == "Apply" else (plan.spec.undo.calls if plan.spec.undo else ())
-
-
-def _still_matching(plan: RemediationPlan, draft: PlanDraft) -> tuple[str, ...]:
-    """Return the approved candidates that still match, at most as many as may be acted on. Source: decision 13."""
-    now = set(draft.candidates)
-    kept = tuple(arn for arn in plan.spec.candidates if arn in now)
-    return kept[: plan.spec.max_targets] if plan.spec.max_targets is not None else kept
-
-
-def _aimed(call: Call, plan: RemediationPlan) -> Call:
-    """Return the call with its targets filled in, allowed on no candidate that is not one of them."""
-    if not plan.spec.candidates:
-        return call
-    left_out = set(plan.spec.candidates) - set(plan.status.targets)
-    return call.model_copy(
-        update={
-            "arguments": with_targets(call.arguments, plan.status.targets),
-            "resources": tuple(arn for arn in call.resources if arn not in left_out),
-        }
-    )

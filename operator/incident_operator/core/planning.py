@@ -235,6 +235,29 @@ def revert_of(plan: RemediationPlan, attempt: int) -> RemediationPlan | None:
     return _named(spec, plan.spec.run_ref.name, plan.metadata.namespace)
 
 
+def still_matching(plan: RemediationPlanSpec, draft: PlanDraft) -> tuple[str, ...]:
+    """Return the approved candidates that still match, in the plan's order, at most as many as may be acted on.
+
+    Source: decision 13: act on approved ∩ still matching, never more.
+    """
+    now = set(draft.candidates)
+    kept = tuple(arn for arn in plan.candidates if arn in now)
+    return kept if plan.max_targets is None else kept[: plan.max_targets]
+
+
+def aimed(call: Call, plan: RemediationPlan) -> Call:
+    """Return the call with its targets filled in, permitted on no candidate that is not one of them."""
+    if not plan.spec.candidates:
+        return call
+    left_out = set(plan.spec.candidates) - set(plan.status.targets)
+    return call.model_copy(
+        update={
+            "arguments": with_targets(call.arguments, plan.status.targets),
+            "resources": tuple(arn for arn in call.resources if arn not in left_out),
+        }
+    )
+
+
 def with_targets(value: Any, targets: Sequence[str]) -> Any:
     """Return a call's arguments with each `{fromTargets: {after, as}}` replaced by the list of targets.
 
