@@ -4,7 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -14,10 +14,14 @@ from dev.admission import missing, policies
 from dev.controlplane.kubectl import Kubectl
 from dev.loopback import ROOT
 from dev.processes import wait_until
+from dev.shop.alarm import wait_until_felt
+from dev.shop.faults import FAULTS
 from dev.stack import OPERATOR_NAMESPACE, Stack
 from incident_operator.adapters.admission import AdmissionProof
 from incident_operator.adapters.clock import Clock
 from incident_operator.adapters.kube import Kube
+
+from .world import TIME_SCALE, World, outcome, story
 
 BINDING = "validatingadmissionpolicybinding/incident-interventions"
 
@@ -162,3 +166,28 @@ async def test_it_goes_on_proving(proof: AdmissionProof) -> None:
     keeping.cancel()
     with pytest.raises(asyncio.CancelledError):
         await keeping
+
+
+def test_nothing_is_applied_while_anybody_could_speak_for_others(
+    stack: Stack, make_world: Callable[..., World]
+) -> None:
+    """Even what needs nobody's word waits, says why, and goes on when the policies are back."""
+    world, fault = make_world(), FAULTS["inc-2023-1247"]
+    world.admin.run("delete", BINDING)
+    try:
+        known = policies(world.admin)
+        assert wait_until(lambda: bool(missing(world.admin, known, OPERATOR_NAMESPACE)), seconds=20)
+        with world.customers(), world.operator():
+            fault.break_(world.shop)
+            assert wait_until_felt(world.shop, time_scale=TIME_SCALE)
+            manifest = world.manifest(fault.example)
+            name = manifest["metadata"]["name"]
+            world.apply(manifest)
+            waiting = world.wait_for(name, lambda s: (s.get("now") or {}).get("waitingFor") == "AdmissionUnproven")
+            assert "kubectl apply -k manifests/admission" in waiting["now"]["because"]
+            assert world.changes_by_operator() == []
+            installed(stack)
+            status = world.finished(name)
+    finally:
+        installed(stack)
+    assert outcome(status) == "Resolved/Runbook", story(status)

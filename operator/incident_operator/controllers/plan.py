@@ -16,7 +16,7 @@ from ..adapters.kube import Conflict, KubeError, NotFound
 from ..adapters.store import Key
 from ..api.grant import ActionGrant
 from ..api.plan import Call, CallState, Guard, RemediationPlan
-from ..api.run import IncidentRun
+from ..api.run import IncidentRun, RunPhase
 from ..core.approval import OPEN_STATES, Answer, said_at
 from ..core.draft import Judgement, NotApplicable
 from ..core.gates import closed, outside_grant
@@ -148,8 +148,10 @@ class PlanController:
         run = await self._run_of(plan)
         words = words_on(context, KIND, key)
         opening = plan.status.state in OPEN_STATES
+        asked = run is not None and run.status.phase == RunPhase.AWAITING_APPROVAL
+        active = run is not None and run.status.active_plan == plan.metadata.name
         admission = None
-        if words or (opening and run is not None and run.status.active_plan == plan.metadata.name):
+        if words or (opening and (asked or active or plan.spec.revert_of is not None)):
             newest = max((said_at(word) for word in words), default=None)
             admission = await context.admission.in_force(after=newest)
         return PlanView(
