@@ -6,7 +6,6 @@ import pytest
 
 from incident_operator.api.plan import CallState, PlanState
 from incident_operator.core.draft import Judgement
-from incident_operator.core.leaving import last_words
 from incident_operator.core.plan import (
     Answered,
     Execute,
@@ -17,6 +16,7 @@ from incident_operator.core.plan import (
     Replanned,
     decide_plan,
 )
+from incident_operator.core.plan.leaving import last_words
 from tests.builders import NOW, a_plan
 
 from .test_plan import applying, stored, view

@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 from .options import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_USAGE, DurationType, Where, connect, kube_options
-from .words import WORDS, command
+from .word_commands import command
+from .words import WORDS
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

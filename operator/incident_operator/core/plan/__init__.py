@@ -1,6 +1,7 @@
 """Decide for a plan: `decide_plan` in `decide`, what it knows and asks for in `view`."""
 
 from .decide import decide_plan
+from .leaving import last_words
 from .opening import gate_facts
 from .view import (
     APPROVAL_TIMEOUT,
@@ -52,4 +53,5 @@ __all__ = [
     "Unprotect",
     "decide_plan",
     "gate_facts",
+    "last_words",
 ]

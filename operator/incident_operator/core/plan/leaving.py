@@ -3,8 +3,8 @@
 The successor goes on from a journal without a call in doubt, and need not wait until one can be judged.
 """
 
-from ..api.plan import CallState, RemediationPlanStatus
-from .plan import Look, PlanDecision
+from ...api.plan import CallState, RemediationPlanStatus
+from .view import Look, PlanDecision
 
 
 def last_words(before: RemediationPlanStatus, decision: PlanDecision) -> PlanDecision:
