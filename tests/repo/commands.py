@@ -24,7 +24,7 @@ BLOCKS: Mapping[tuple[str, str], str] = {
         ("docs/install.md", first): "tests/e2e/test_install.py::test_the_installation_works_as_it_is_printed"
         for first in (
             "kubectl apply --server-side -k incident-operator/crds",
-            "kubectl apply --server-side -k production",
+            "kubectl apply --server-side -k incident-operator/manifests/admission",
             "kubectl apply --server-side -f production/grant.yaml",
             "kubectl -n incident-system get lease incident-operator",
         )
