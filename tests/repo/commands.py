@@ -63,6 +63,9 @@ COMMANDS: Mapping[str, str] = {
     "kubectl incident iam-policy manifests/runbooks/lambda-failures.yaml --grant dev/shop/grant.yaml --role read": (
         "tests/cli/test_iam_policy.py::test_the_reading_role_may_read_what_the_runbook_reads_and_no_more"
     ),
+    "kubectl incident halt --all --reason INC-2023-1247": (
+        "tests/cli/test_halt.py::test_a_halt_suspends_all_and_unhalt_lets_them_go"
+    ),
     "kubectl -n incident-system scale deployment/incident-operator --replicas=0": (
         "tests/repo/test_documented_commands.py::test_the_deployment_to_scale_down_is_the_shipped_one"
     ),
