@@ -7,12 +7,13 @@ from tests.cli.test_say import finish
 
 
 def test_a_halt_suspends_all_and_unhalt_lets_them_go(api: FakeApi, command: Command) -> None:
-    """By a merge patch of spec.suspended alone."""
+    """By a merge patch of spec.suspended alone; as printed in the page of operations."""
     api.put(a_grant())
-    code, out, _ = finish(command("halt", "--all", "--reason", "wrong fixes"))
-    assert (code, out.splitlines()[0]) == (0, "ActionGrant shop: suspended: wrong fixes")
+    halt = "kubectl incident halt --all --reason INC-2023-1247"
+    code, out, _ = finish(command(*halt.split()[2:]))
+    assert (code, out.splitlines()[0]) == (0, "ActionGrant shop: suspended: INC-2023-1247")
     assert "Calls in flight end; nothing new begins" in out
-    assert api.writes[-1][2] == {"spec": {"suspended": {"reason": "wrong fixes"}}}
+    assert api.writes[-1][2] == {"spec": {"suspended": {"reason": "INC-2023-1247"}}}
     assert finish(command("unhalt", "shop"))[:2] == (0, "ActionGrant shop: not suspended\n")
     assert "suspended" not in api.stored("ActionGrant")[0]["spec"]
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from dev.admission import FOLDER, await_admission
 from dev.controlplane.kubectl import Kubectl, kustomized
 from dev.shop.seed import seed
 from dev.shop.shop import DEFAULT_ACCOUNT, Shop
@@ -39,7 +40,12 @@ def printed(language: str) -> list[str]:
 @pytest.fixture
 def team(stack: Stack, tmp_path: Path) -> Iterator[World]:
     """Return the account and the namespace of the page's team; afterwards the cluster is as the stack had made it."""
-    admin, runbooks = Kubectl(stack.kubeconfig()), kustomized(ROOT / "manifests/runbooks")
+    admin, runbooks, admission = (
+        Kubectl(stack.kubeconfig()),
+        kustomized(ROOT / "manifests/runbooks"),
+        kustomized(FOLDER),
+    )
+    admin.run("delete", "-f", "-", stdin=yaml.safe_dump_all(admission))
     admin.run("delete", "clusterrunbooks", *(runbook["metadata"]["name"] for runbook in runbooks))
     admin.run("create", "namespace", SHOP_NAMESPACE)
     world = World(
@@ -56,7 +62,8 @@ def team(stack: Stack, tmp_path: Path) -> Iterator[World]:
         admin.run("delete", "actiongrant", yaml.safe_load(printed("yaml")[1])["metadata"]["name"], "--ignore-not-found")
         workload = "deployment,service,poddisruptionbudget,networkpolicy"
         admin.run("delete", workload, "--all", "-n", OPERATOR_NAMESPACE)
-        admin.apply(runbooks)
+        admin.apply([*runbooks, *admission])
+        await_admission(admin, admission, OPERATOR_NAMESPACE)
 
 
 def sh(world: World, script: str, folder: Path) -> str:
@@ -91,7 +98,7 @@ def test_the_installation_works_as_it_is_printed(team: World, tmp_path: Path) ->
     kinds, operator, may, works = (block for block in blocks() if block.document == "docs/install.md")
     assert [block.commands[0] for block in (kinds, operator, may, works)] == [
         "kubectl apply --server-side -k incident-operator/crds",
-        "kubectl apply --server-side -k production",
+        "kubectl apply --server-side -k incident-operator/manifests/admission",
         "kubectl apply --server-side -f production/grant.yaml",
         "kubectl -n incident-system get lease incident-operator",
     ]
@@ -99,6 +106,7 @@ def test_the_installation_works_as_it_is_printed(team: World, tmp_path: Path) ->
     applied = sh(team, operator.script, folder)
     for part in ("deployment.apps", "networkpolicy.networking.k8s.io", "poddisruptionbudget.policy"):
         assert f"{part}/{OPERATOR} serverside-applied" in applied
+    await_admission(team.admin, kustomized(FOLDER), OPERATOR_NAMESPACE)
     (container,) = stored(team, "deployment")["spec"]["template"]["spec"]["containers"]
     assert container["image"].startswith("registry.example.com/incident-operator:")
     sh(team, may.script, folder)

@@ -24,7 +24,7 @@ BLOCKS: Mapping[tuple[str, str], str] = {
         ("docs/install.md", first): "tests/e2e/test_install.py::test_the_installation_works_as_it_is_printed"
         for first in (
             "kubectl apply --server-side -k incident-operator/crds",
-            "kubectl apply --server-side -k production",
+            "kubectl apply --server-side -k incident-operator/manifests/admission",
             "kubectl apply --server-side -f production/grant.yaml",
             "kubectl -n incident-system get lease incident-operator",
         )
@@ -62,6 +62,9 @@ COMMANDS: Mapping[str, str] = {
     "--role remediation": "tests/cli/test_iam_policy.py::test_the_role_of_changes_may_call_what_the_fixes_call",
     "kubectl incident iam-policy manifests/runbooks/lambda-failures.yaml --grant dev/shop/grant.yaml --role read": (
         "tests/cli/test_iam_policy.py::test_the_reading_role_may_read_what_the_runbook_reads_and_no_more"
+    ),
+    "kubectl incident halt --all --reason INC-2023-1247": (
+        "tests/cli/test_halt.py::test_a_halt_suspends_all_and_unhalt_lets_them_go"
     ),
     "kubectl -n incident-system scale deployment/incident-operator --replicas=0": (
         "tests/repo/test_documented_commands.py::test_the_deployment_to_scale_down_is_the_shipped_one"

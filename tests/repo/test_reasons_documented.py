@@ -16,10 +16,13 @@ from incident_operator.cli.options import (
     EXIT_UNRESOLVED,
     EXIT_USAGE,
 )
+from incident_operator.cli.words import WORDS
+from incident_operator.core.approval import SOFT
 from tests.repo import catalogue_page, reasons
 from tests.repo.files import ROOT
 
 _PAGE = (ROOT / "docs" / "operations.md").read_text()
+_COMMANDS = (ROOT / "docs" / "cli.md").read_text()
 
 
 def _table(header: str) -> dict[str, list[str]]:
@@ -47,12 +50,12 @@ def _tables() -> Iterable[tuple[str, set[str]]]:
     yield "## States of a check", {str(s) for s in CheckState}
     yield "## States of a fix", {str(s) for s in FixState}
     yield "## States of a plan", {str(s) for s in PlanState}
-    yield "## Why a plan ended", reasons.plan_reasons()
+    yield "## Reasons of a plan", reasons.plan_reasons()
     yield "Why a person must agree, besides the risk", reasons.asks()
 
 
-def _rows_below(heading: str) -> dict[str, str]:
-    section = _PAGE.split(heading, 1)[1].split("|---|---|", 1)[1].split("\n\n", 1)[0]
+def _rows_below(heading: str, page: str = _PAGE) -> dict[str, str]:
+    section = page.split(heading, 1)[1].split("|---|---|", 1)[1].split("\n\n", 1)[0]
     cells = (line.strip("| ").split(" | ", 1) for line in section.strip().splitlines())
     return {key: meaning for key, meaning in cells}
 
@@ -75,8 +78,9 @@ def _column(header: str, number: int) -> dict[str, str]:
         (glossary.GATES, _column("gate | meaning | what to do", 0)),
         (glossary.REFUSALS, _rows_below("## Why a run does not start, or Failed")),
         (glossary.PLAN_STATES, _rows_below("## States of a plan")),
-        (glossary.PLAN_REASONS, _rows_below("## Why a plan ended")),
+        (glossary.PLAN_REASONS, _rows_below("## Reasons of a plan")),
         (glossary.ASKS, _rows_below("Why a person must agree, besides the risk")),
+        (glossary.ANSWERS, _rows_below("Why it is not in effect:", _COMMANDS)),
     ],
 )
 def test_the_commands_and_the_page_use_the_same_words(shown: Mapping[str, str], documented: Mapping[str, str]) -> None:
@@ -95,11 +99,28 @@ def test_the_exit_codes_are_the_documented_ones() -> None:
 
 
 def test_every_condition_that_is_set_is_documented() -> None:
-    """By the name that `kubectl wait` takes."""
-    source = (ROOT / "operator" / "incident_operator" / "core" / "run.py").read_text()
-    conditions = set(re.findall(r"with_condition\(\s*[\w.]+,\s*\"(\w+)\"", source))
-    assert len(conditions) > 3
-    assert set(_table("condition | True means | False means")) == conditions
+    """By the name that `kubectl wait` takes, in each status that it is set to and in no other."""
+    shown = _table("condition | True means | False means | Unknown means")
+    told = {
+        name: {status for status, text in zip(("True", "False", "Unknown"), cells, strict=True) if text != "–"}
+        for name, cells in shown.items()
+    }
+    assert told == reasons.conditions()
+
+
+def test_the_gates_that_may_be_overridden_say_so_and_no_others() -> None:
+    """Three places: how the gate is made, what an approval may name, and what the page says to type."""
+    offered = {gate for gate, cells in _table("gate | meaning | what to do").items() if "`--override " in cells[1]}
+    assert all(f"`--override {gate}`" in _table("gate | meaning | what to do")[gate][1] for gate in offered)
+    assert offered == reasons.soft_gates() == SOFT
+
+
+def test_every_answer_to_a_word_is_documented() -> None:
+    """Why a word does not count is in the glossary; how one that does is called, in the table of what can be said."""
+    assert set(glossary.ANSWERS) == reasons.refused_answers()
+    table = _table("word | answer | what it does | when it is too late")
+    assert {word: cells[0] for word, cells in table.items()} == reasons.agreed_answers()
+    assert set(table) == {word.name for word in WORDS}
 
 
 def test_the_catalogues_page_is_what_the_catalogue_says() -> None:

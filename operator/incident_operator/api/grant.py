@@ -97,8 +97,13 @@ class ApprovalRule(Model):
     """Who must agree to a plan of one tier, and for how long their word holds."""
 
     approvers: Annotated[int, Field(ge=1, le=5)] = Field(description="Distinct people.")
-    self_approve: SelfApproval = SelfApproval.NEVER
-    valid_for: Annotated[Duration, Field(json_schema_extra={"default": "1h"})] = timedelta(hours=1)
+    self_approve: SelfApproval = Field(
+        SelfApproval.NEVER,
+        description="Whether who asked for the run may be one of them: Always, Severe (on P0 and P1) or Never.",
+    )
+    valid_for: Annotated[
+        Duration, Field(json_schema_extra={"default": "1h"}, description="How long an approval holds.")
+    ] = timedelta(hours=1)
 
     def lets_requester(self, severity: Severity) -> bool:
         """Tell whether the run's requester may be one of the approvers."""
@@ -123,7 +128,7 @@ class Approvals(Model):
 class Suspension(Model):
     """Why nothing may be changed under this grant now."""
 
-    reason: Annotated[Text, Field(min_length=1)]
+    reason: Annotated[Text, Field(min_length=1)] = Field(description="Shown to everybody whose plan it blocks.")
 
 
 class Freeze(Model):
@@ -131,9 +136,9 @@ class Freeze(Model):
 
     model_config = rules(("self.from < self.until", "a freeze ends after it begins"))
 
-    since: Instant = Field(alias="from")
-    until: Instant
-    reason: Annotated[Text, Field(min_length=1)]
+    since: Instant = Field(alias="from", description="The first instant of it.")
+    until: Instant = Field(description="The first instant after it.")
+    reason: Annotated[Text, Field(min_length=1)] = Field(description="Shown to everybody whose plan it blocks.")
 
 
 class ActionGrantSpec(Model):
@@ -148,9 +153,13 @@ class ActionGrantSpec(Model):
     automation: Automation = Automation()
     restorable: Restorable = Restorable()
     probes: Probes = Probes()
-    approvals: Approvals = Approvals()
+    approvals: Approvals = Field(
+        Approvals(), description="Who must agree to plans of each tier, besides what automation lets be applied."
+    )
     suspended: Suspension | None = Field(None, description="Set by `kubectl incident halt`: no call is made any more.")
-    freezes: Annotated[tuple[Freeze, ...], Field(max_length=32)] = ()
+    freezes: Annotated[tuple[Freeze, ...], Field(max_length=32)] = Field(
+        (), description="Times in which nothing is changed, unless an approval overrides Frozen."
+    )
 
 
 class ActionGrantStatus(Model):

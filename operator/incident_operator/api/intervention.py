@@ -94,12 +94,16 @@ class InterventionSpec(Model):
         ("self.verb != 'Note' || has(self.reason)", "a Note is its reason: write it there"),
     )
 
-    target: Target
-    verb: Verb
+    target: Target = Field(description="This very object, by kind, name and uid.")
+    verb: Verb = Field(
+        description="Approve, Reject, Revert, Keep a plan; Pause, Resume, Retry, Skip, Cancel, Note a run."
+    )
     responder: Annotated[str, Field(min_length=1, max_length=256)] = Field(
         description="Who says it: the authenticated user, proven by admission; stamped where it is left out."
     )
-    reason: Annotated[Text, Field(min_length=1)] | None = None
+    reason: Annotated[Text, Field(min_length=1)] | None = Field(
+        None, description="Why; the timeline quotes it. A Note is nothing else; override and breakGlass need it."
+    )
     tier: Tier | None = Field(None, description="For Approve: the plan's spec.tier, as it was read.")
     override: Annotated[
         tuple[Reason, ...], Field(max_length=8, json_schema_extra={"x-kubernetes-list-type": "set"})

@@ -144,8 +144,10 @@ class Undo(Model):
 class TemporaryFix(Model):
     """How long the fix may stay, and what happens then."""
 
-    review_after: Duration
-    on_expiry: Literal["Flag", "UndoIfSafe"] = "Flag"
+    review_after: Duration = Field(description="From when it has helped.")
+    on_expiry: Literal["Flag", "UndoIfSafe"] = Field(
+        "Flag", description="Tell people, or put back what was there if nobody changed it since."
+    )
 
 
 class Capacity(Model):

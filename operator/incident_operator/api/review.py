@@ -21,8 +21,8 @@ class PostIncidentReviewSpec(Model):
         ),
     )
 
-    ticket: Annotated[str, Field(max_length=64)]
-    detected_at: Instant
+    ticket: Annotated[str, Field(max_length=64)] = Field(description="The incident's, as its runs wrote it.")
+    detected_at: Instant = Field(description="When it was detected, as its runs wrote it.")
     title: Text | None = None
 
 

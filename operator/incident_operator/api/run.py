@@ -42,7 +42,11 @@ class IncidentDetails(Model):
     ticket: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9]*-[0-9A-Z-]+$", max_length=64)] | None = None
     title: Annotated[str, Field(min_length=1, max_length=256)] | None = None
     severity: Severity = Severity.P2
-    detected_at: Instant | None = None
+    detected_at: Instant | None = Field(
+        None,
+        description="When it was noticed; the object's creation where it is left out. With a ticket it names the "
+        "incident: the same manifest applied again is then refused.",
+    )
 
 
 class RunbookReference(Model):
@@ -81,11 +85,16 @@ class IncidentRunSpec(Model):
         default_factory=dict
     )
     automation: Automation = Automation()
-    requested_by: Annotated[str, Field(max_length=256)] | None = None
+    requested_by: Annotated[str, Field(max_length=256)] | None = Field(
+        None,
+        description="Who asks for the run: the authenticated user, proven by admission. Who may agree depends on it.",
+    )
     start_deadline: Duration | None = Field(None, description="From detection; later the run is Expired. Default 1h.")
     approval_timeout: Duration | None = Field(None, description="How long to wait for people. Default 4h.")
-    deletion_policy: Literal["Orphan", "Revert"] = "Orphan"
-    drill: bool = False
+    deletion_policy: Literal["Orphan", "Revert"] = Field(
+        "Orphan", description="What becomes of a plan under way when the run is deleted: left in place, or put back."
+    )
+    drill: bool = Field(False, description="Diagnose and plan, change nothing.")
 
 
 class RunPhase(StrEnum):

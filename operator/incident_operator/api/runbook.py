@@ -123,7 +123,7 @@ class Fix(Model):
     on_findings: Annotated[tuple[Reason, ...], Field(max_length=16)] = ()
     when: Expression | None = None
     inputs: JsonObject = Field(default_factory=dict)
-    temporary: TemporaryFix | None = None
+    temporary: TemporaryFix | None = Field(None, description="The fix does not stay for good; it outlives its run.")
     follow_up: FollowUp | None = None
     if_no_help: IfNoHelp = IfNoHelp.NEXT
 
@@ -160,8 +160,9 @@ class Maintenance(Model):
 
     owner: Annotated[str, Field(max_length=128)]
     review_every: Duration | None = None
-    #: When its owner last confirmed it; older than `reviewEvery`, its fixes ask (gate RunbookStale).
-    reviewed_at: Instant | None = None
+    reviewed_at: Instant | None = Field(
+        None, description="When its owner last confirmed it; older than reviewEvery, its fixes ask (gate RunbookStale)."
+    )
     validate_every: Duration | None = None
 
 

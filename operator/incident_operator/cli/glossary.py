@@ -39,11 +39,18 @@ ENDINGS: Mapping[str, Ending] = {
         meaning="Something is wrong, and no fix of this runbook fits it. A person has to act.", next=(_DESCRIBE,)
     ),
     "FixesExhausted": Ending(
-        meaning="Every fix that applies was tried, or one was stopped. A person has to act.", next=(_PLAN, _DESCRIBE)
+        meaning="Every fix that applies was tried or left out, or one ended so that no other may follow by itself. "
+        "A person has to act.",
+        next=(_PLAN, _DESCRIBE),
     ),
     "NotPermitted": Ending(
-        meaning="A fix is planned but needs a person's agreement or a permission. Nothing was changed by it.",
+        meaning="A fix is planned, and a person said no, or a gate blocks that nobody's agreement opens. Nothing was "
+        "changed by it.",
         next=(_PLAN,),
+    ),
+    "ApprovalTimeout": Ending(
+        meaning="People were asked, and not enough agreed in time. What they were asked for was not done.",
+        next=(_PLAN, _DESCRIBE),
     ),
     "ObserveOnly": Ending(
         meaning="The run was told to look only: nothing was changed. The plans show what a new run would be let to do.",
@@ -59,6 +66,10 @@ ENDINGS: Mapping[str, Ending] = {
     "StartDeadline": Ending(
         meaning="The run came too late after detection to act. Nothing was read or changed: apply a new run.",
     ),
+    "Cancelled": Ending(
+        meaning="A person cancelled the run, or deleted it. The message says what was applied and stays in place.",
+        next=(_PLAN, _DESCRIBE),
+    ),
 }
 
 #: `Accepted=False`: why a run does not start; its spec can still be edited. After the start: why it Failed.
@@ -67,6 +78,7 @@ REFUSALS: Mapping[str, str] = {
     "RunbookInvalid": "The runbook does not hold: its Ready condition names field, line and column.",
     "ParametersInvalid": "A parameter is missing, unknown or out of its bounds.",
     "GrantMissing": "No ActionGrant selects the namespace, or none permits this action, region and resource.",
+    "AlreadyHandled": "A run of this name acted on this incident already, as after a restored backup. See the message.",
     "RevisionLost": "The stored revision of the runbook that this run follows is gone: apply a new run.",
 }
 
@@ -74,10 +86,21 @@ REFUSALS: Mapping[str, str] = {
 GATES: Mapping[str, str] = {
     "RunbookInvalid": REFUSALS["RunbookInvalid"],
     "GrantMissing": REFUSALS["GrantMissing"],
+    "GrantSuspended": "Somebody halted all changes under the grant; the message has the reason.",
     "RiskAboveCeiling": "The risk is above what the run and its grant allow to be proposed, or this is a drill.",
     "PermissionMissing": "The grant's role lacks a permission that the plan needs, by simulation.",
+    "AdmissionUnproven": "It is not proven that the API server checks who says what, so nobody's word counts.",
+    "ResourceLocked": "Another plan is changing one of the resources; the message names both.",
+    "Paused": "A person paused the run.",
     "NotLeader": "This replica does not hold the Lease; the one that does will act.",
-    "ApprovalMissing": "A person must agree to this plan.",
+    "ApprovalMissing": "A person must agree to this plan, or another one besides who did.",
+    "Frozen": "The grant says that nothing be changed in this time.",
+    "Cooldown": "What started the run acted a short while ago.",
+    "CircuitOpen": "Too many runs of the same origin failed in a row.",
+    "RunbookStale": "The runbook's owner has not confirmed it for longer than it says.",
+    "HealthBudget": "Fewer would be healthy than there must be, and than there are.",
+    "CommonCause": "All targets fail alike: what they share is broken, and replacing some is no cure.",
+    "DownstreamBudget": "The database would get more connections than it bears.",
 }
 
 #: `spec.askBecause` of a plan: why a machine must not apply it by itself.
@@ -89,7 +112,7 @@ ASKS: Mapping[str, str] = {
 
 #: `status.state` of a plan.
 PLAN_STATES: Mapping[str, str] = {
-    "Proposed": "Planned; nothing has been changed.",
+    "Proposed": "Planned; nothing has been changed. What blocks it is in `status.gates`.",
     "Approved": "Agreed to; about to be applied.",
     "Applying": "Its calls are being made, one at a time, each written down first.",
     "Verifying": "Every call is made; waiting for the signal that proves it.",
@@ -97,18 +120,23 @@ PLAN_STATES: Mapping[str, str] = {
     "NoEffect": "The signal was measured and shows no effect, or the first call failed. Nothing was put back.",
     "Worse": "The signal shows harm, and nothing was put back automatically.",
     "Inconclusive": "The signal could not be measured in time, or only part of the calls took effect.",
-    "Reverting": "It made things worse: the former state is being put back.",
+    "Reverting": "The former state is being put back; the reason says why.",
     "Reverted": "What was changed is put back.",
-    "UndoBlocked": "Putting the former state back failed part way. A person must look now.",
+    "UndoBlocked": "The former state could not be put back, or only in part. A person must look now.",
     "Rejected": "A person said no.",
     "Superseded": "The world changed before the first call; a newer plan replaces it, or none is needed.",
-    "Expired": "The run ended without it. Nothing was changed.",
+    "Expired": "It was given up before its first call. Nothing was changed.",
     "Unknown": "A call was interrupted and whether it took effect can't be told. It is never repeated.",
 }
 
-#: `status.reason` of a plan that has ended.
+#: `status.reason` of a plan. Besides these: a gate that closed, or a read that failed, just before the first call.
 PLAN_REASONS: Mapping[str, str] = {
+    "Approved": "Enough people agree, and nothing blocks.",
+    "Applying": "The run handed over to it, and nothing blocks.",
+    "Verifying": "Every call is made.",
+    "AwaitingSignal": "The signal can't be there yet; the message says what it waits for.",
     "Verified": "The signal shows that the fix worked.",
+    "Kept": "A person keeps a temporary fix: it is not looked at again.",
     "NoEffect": "The signal was measured until the deadline and did not change.",
     "CallFailed": "The first call was refused, so nothing was changed.",
     "Worse": "The signal shows harm.",
@@ -116,8 +144,15 @@ PLAN_REASONS: Mapping[str, str] = {
     "PartlyApplied": "A later call failed; the calls before it stay in place. Read the journal, then finish or undo.",
     "CallUnknown": "A call was interrupted and its effect can't be seen. Look before doing it by hand.",
     "JournalIncomplete": "The plan's stored status lacks an instant it must have.",
+    "Cancelled": "A person cancelled or deleted the run. What was done before stays, unless they said to put it back.",
+    "Deleted": "The plan was deleted. What was done before stays, unless its run says `deletionPolicy: Revert`.",
+    "Reverting": "A person asked to put it back.",
+    "TemporaryExpired": "The time of a temporary fix is over, and it is to be put back by itself.",
     "Reverted": "What was changed is put back.",
+    "ChangedSince": "What the fix left was changed by somebody since, so nothing was put back over it.",
     "UndoFailed": "A call of the undo failed. The former state is only partly back.",
+    "Rejected": "A person said no.",
+    "ApprovalTimeout": "Nobody agreed in time to put back a fix whose run has ended.",
     "WorldChanged": "Looked at again just before the first call, the fix would make other calls, or none.",
     "InvalidInput": "The action's inputs do not hold any more, as after an upgrade: it is planned anew.",
     "RunFinished": "The run ended without this plan.",
@@ -136,6 +171,9 @@ ANSWERS: Mapping[str, str] = {
     "NotOverridable": "A gate was named that no approval can lift.",
     "TooLate": "The run has ended, or what was said can't be done any more.",
     "NothingToRevert": "Nothing of this plan is in place, or it can't be undone.",
+    "NothingToKeep": "The plan waits for nobody's word on what it changed.",
+    "NoSuchFix": "The run's runbook has no fix of that name.",
+    "NotPaused": "The run is not paused.",
 }
 
 
