@@ -122,7 +122,7 @@ def soft_gates() -> set[str]:
 
 def plan_reasons() -> set[str]:
     """Return why plans are in their state, but for gates and reads whose own name is the reason."""
-    core, controllers = "core/plan/*.py", "controllers/plan.py"
+    core, controllers = "core/plan/*.py", "controllers/plan_effects.py"
     ends = {text for call in _calls("end", core) for text in call.argument(1, "reason")}
     found = _read(ends, "stop.reason", "view.replanned.reason", "lasting[0].name")
     found |= _read({text for call in _calls("Stop", core) for text in call.argument(0, "reason")})

@@ -125,6 +125,7 @@ class App:
         keeping.add_done_callback(_end_if_lost)
         try:
             await self._list(watch)
+            await leader.at_least(_epoch_after(store, leader.epoch))
             watching = asyncio.create_task(watch.run(self._claim_signals))
             self._tasks.add(watching)
             for _ in range(self._settings.workers):
@@ -219,6 +220,12 @@ class App:
                 log.warning("left to the next leader: %s", ", ".join(calls) or "what is being written")
                 return
             await asyncio.sleep(0.05)
+
+
+def _epoch_after(store: Store, epoch: int) -> int:
+    """Return an epoch that no stored plan is ahead of: this one, or the one after the newest."""
+    newest = max(((raw.get("status") or {}).get("epoch") or 0 for raw in store.all(PLAN)), default=0)
+    return newest + 1 if newest > epoch else epoch
 
 
 def _calls_under_way(store: Store, epoch: int) -> list[str]:

@@ -38,6 +38,9 @@ class Leader:
         self._until = 0.0
         self._seen: tuple[str, float] | None = None
         self._released = threading.Event()
+        #: The least epoch that the next renewal writes, and that it has.
+        self._floor = 0
+        self._raised = asyncio.Event()
 
     @property
     def holder(self) -> str:
@@ -76,17 +79,30 @@ class Leader:
                 said = message
             await asyncio.sleep(self._retry)
 
+    async def at_least(self, epoch: int) -> None:
+        """Wait until the epoch of this acquisition is at least so high; the next renewal raises it.
+
+        What is stored may be of a Lease that was lost, as after a restore: whoever leads now is newer all the same.
+        """
+        if self.epoch >= epoch:
+            return
+        log.warning("plans of epoch %d are stored, and the Lease is younger: going on as epoch %d", epoch - 1, epoch)
+        self._floor = epoch
+        await self._raised.wait()
+
     async def keep(self) -> None:
         """Renew until cancelled. Errors: LeaseLost when another replica has the Lease."""
         while True:
             await asyncio.sleep(self._retry)
             began = self._clock.monotonic()
             try:
-                await self._put({"renewTime": self._micro()})
+                await self._put({"renewTime": self._micro(), "leaseTransitions": max(self.epoch, self._floor)})
             except KubeError as error:
                 log.warning("the Lease is not renewed: %s", error)
             else:
                 self._until = began + self._held_for
+                if self.epoch >= self._floor:
+                    self._raised.set()
 
     def watch_over(self, ended: Callable[[str], None]) -> None:
         """Have `ended` called, in a thread of its own, once the Lease was not renewed in time."""
