@@ -18,7 +18,7 @@ from incident_operator.core.run import (
     Tell,
     Unprotect,
 )
-from tests.builders import NOW, a_word, an_approval
+from tests.builders import NOW, a_run, a_word, an_approval
 from tests.core.runs import (
     CEILING,
     GATE,
@@ -259,6 +259,14 @@ def test_deleting_a_run_cancels_it_and_frees_it() -> None:
     told, free = decision.effects
     assert isinstance(told, Tell)
     assert free == Unprotect()
+
+
+def test_a_run_that_is_deleted_before_it_started_does_not_start() -> None:
+    """Somebody else's finalizer may keep it for a while."""
+    run = a_run()
+    gone = run.model_copy(update={"metadata": run.metadata.model_copy(update={"deletion_timestamp": NOW})})
+    decision = decide(gone)
+    assert (decision.status, decision.effects) == (run.status, ())
 
 
 def test_the_finalizer_goes_before_the_run_settles() -> None:

@@ -34,12 +34,11 @@ def decide_run(view: RunView, now: datetime) -> RunDecision:
     # So does one that people put back without the baton: one thing at a time, and the story ends after it.
     if any(plan.status.state in ACTING for plan in view.plans):
         return RunDecision(status=status)
-    if status.cancelling is not None or (
-        view.run.metadata.deletion_timestamp is not None and status.started_at is not None
-    ):
+    deleted = view.run.metadata.deletion_timestamp is not None
+    if status.cancelling is not None or (deleted and status.started_at is not None):
         return cancelled(view, now)
     if status.started_at is None:
-        return accept(view, now)
+        return RunDecision(status=status) if deleted else accept(view, now)
     if view.runbook is None:
         refusal = view.refusal or Refusal(reason="RevisionLost", message="the pinned revision of the runbook is gone")
         return end(view, status, RunPhase.FAILED, refusal.reason, refusal.message, now)
