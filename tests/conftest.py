@@ -18,6 +18,7 @@ ONE_BY_ONE = (
 )
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Group what shares fixtures of a module, and put what takes longest first."""
 

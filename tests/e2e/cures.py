@@ -9,6 +9,7 @@ from typing import Any
 
 from dev.faultproxy import Fault, Seen
 from dev.operators import OperatorProcess
+from dev.processes import wait_until
 from dev.shop.alarm import wait_until_felt
 from dev.shop.faults import FAULTS
 
@@ -28,6 +29,8 @@ class Playbook:
 
     fault: str
     ends: str
+    #: Whether it asks, and bob agrees to whatever plan is open.
+    asks: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +56,8 @@ def cure(world: World, playbook: Playbook, faults: Callable[[OperatorProcess], I
     with world.customers() as customers:
         name = break_and_apply(world, playbook)
         operator.start()
+        if playbook.asks:
+            agree_to_all(world, name)
         status = world.finished(name, RUN_SECONDS)
         healed = customers.wait_for(lambda answer: answer.ok, seconds=30)
     operator.stop()
@@ -70,8 +75,25 @@ def break_and_apply(world: World, playbook: Playbook) -> str:
     assert wait_until_felt(world.shop, time_scale=TIME_SCALE)
     manifest = world.manifest(fault.example)
     manifest["spec"]["incident"]["severity"] = "P2"  # P0 and P1 watch recovery for longer: nothing else differs
+    if playbook.asks:
+        manifest["spec"]["automation"] = {"applyUpTo": "None"}
     world.apply(manifest)
     return str(manifest["metadata"]["name"])
+
+
+def agree_to_all(world: World, name: str) -> None:
+    """Let bob agree to each plan that is open, until the run has ended: one made anew needs another word."""
+    agreed = set[str]()
+
+    def ended() -> bool:
+        open_ = [p for p in world.plans() if (p.get("status") or {}).get("state", "Proposed") == "Proposed"]
+        for plan in open_:
+            if plan["metadata"]["uid"] not in agreed and world.status(name).get("phase") == "AwaitingApproval":
+                world.say("bob", "Approve", plan, tier=plan["spec"]["tier"])
+                agreed.add(plan["metadata"]["uid"])
+        return bool(world.status(name).get("settled"))
+
+    wait_until(ended, seconds=RUN_SECONDS, every=1)
 
 
 def judged(world: World, status: dict[str, Any], *, healed: bool) -> Cure:

@@ -16,7 +16,7 @@ from .world import World
 
 PLAYBOOKS = (
     Playbook(fault="inc-2023-1247", ends="Resolved/Runbook"),
-    Playbook(fault="lambda-timeout", ends="Resolved/Runbook"),
+    Playbook(fault="lambda-timeout", ends="Resolved/Runbook", asks=True),
 )
 
 
