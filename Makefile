@@ -42,7 +42,7 @@ type: setup ## Check types (mypy strict)
 
 test: setup ## Run every test
 	@$(BIN)/python -m dev.controlplane.build > /dev/null
-	$(BIN)/python -m pytest -n $(TESTERS) --dist loadgroup
+	$(BIN)/python -m pytest -n $(TESTERS) --dist loadscope --no-loadscope-reorder
 
 crds: setup ## Generate crds/ from the models
 	$(BIN)/python -m incident_operator.api.crd crds

@@ -3,7 +3,11 @@
 They mostly wait: for telemetry, for stability, for a Lease to run out. See `make test`.
 """
 
+from pathlib import PurePath
+from typing import Any
+
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 #: Modules that keep both processors busy by themselves: never side by side.
 BUSY = ("test_kill_matrix", "test_network_faults")
@@ -16,19 +20,34 @@ ONE_BY_ONE = (
     "test_trouble",
     "test_faults",
 )
+_ORDER = (*BUSY, *ONE_BY_ONE)
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def group_of(nodeid: str) -> str:
+    """Return what is run by one process, in order: a test's own id, or a name shared by those that go together."""
+    path = nodeid.partition("::")[0]
+    module = PurePath(path).stem
+    if module in ONE_BY_ONE:
+        return nodeid
+    return "busy" if module in BUSY else "alone" if module in ALONE else path
+
+
+class Spread(LoadScopeScheduling):
+    """Hands groups to whichever process is free. xdist's own `loadgroup` does nothing with pytest 9."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Spread:
+    """Return our scheduler."""
+    return Spread(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group what shares fixtures of a module, and put what takes longest first."""
+    """Put what takes longest first."""
 
     def rank(item: pytest.Item) -> int:
-        order = (*BUSY, *ONE_BY_ONE)
-        return order.index(item.path.stem) if item.path.stem in order else len(order)
+        return _ORDER.index(item.path.stem) if item.path.stem in _ORDER else len(_ORDER)
 
-    for item in items:
-        module = item.path.stem
-        if module not in ONE_BY_ONE:
-            group = "busy" if module in BUSY else "alone" if module in ALONE else str(item.path)
-            item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=rank)
