@@ -18,7 +18,10 @@ _THROTTLING = {
 
 @dataclass(kw_only=True)
 class Fault:
-    """What goes wrong, with which calls, and how often still. Shape: None matches any; `when` before or after."""
+    """What goes wrong, with which calls, and how often still.
+
+    Shape: None matches any; `when` before or after; `message` is what an error says.
+    """
 
     mode: str
     account: str | None = None
@@ -27,6 +30,7 @@ class Fault:
     times: int = 1
     when: str = "before"
     seconds: float = 60.0
+    message: str = "an injected fault"
 
     def meets(self, call: Call, account: str | None) -> bool:
         """Tell whether it is about a call."""
@@ -87,4 +91,4 @@ def broken(fault: Fault, call: Call) -> Reply:
         return call.refuse(Refused(code, "Rate exceeded", status=status))
     if fault.mode == "timeout":
         return Reply(status=504, headers=(), body=b"")
-    return call.refuse(Refused("InternalFailure", "an injected fault", status=500))
+    return call.refuse(Refused("InternalFailure", fault.message, status=500))

@@ -31,6 +31,28 @@ def parsed(*lines: str) -> ErrorFacts:
 
 
 @pytest.mark.parametrize(
+    "resource",
+    [
+        "arn:aws:s3:::shop/<script>alert(1)</script>",
+        "arn:aws:s3:::shop/\x1b[2Jmails",
+        "arn:aws:s3:::shop/\u202egpj.exe",
+        "arn:aws:s3:::shop/`id`",
+    ],
+)
+def test_a_name_with_markup_in_it_is_none(resource: str) -> None:
+    """A function logs what it likes: what no resource is called is no denial, cut or whole."""
+    facts = parsed(f"[ERROR] ClientError: {USER} is not authorized to perform: s3:GetObject on resource: {resource}")
+    assert facts.denials == ()
+
+
+def test_a_password_in_the_place_of_an_error_is_not_kept() -> None:
+    """The line is counted all the same."""
+    odd = "x7Kp2mQv9LsT4hRw8ZcN3bYd"
+    called = f"[ERROR] An error occurred ({odd}) when calling the GetItem operation"
+    assert parsed(f"[ERROR] login {odd}: refused", called).errors == {"Error": 2}
+
+
+@pytest.mark.parametrize(
     ("line", "denial"),
     [
         (DYNAMODB, Denial(action="dynamodb:GetItem", resource=TABLE)),

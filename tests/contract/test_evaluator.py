@@ -31,9 +31,19 @@ async def test_a_memory_bomb_fails_alone(evaluator: Evaluator) -> None:
     """The child dies at its limit, the reason names the runbook, and the next batch is answered."""
     grown = "['x']" + "".join(f".map(v{i}, v{i}+v{i}+v{i}+v{i}+v{i}+v{i}+v{i}+v{i})" for i in range(12))
     (answer,) = await evaluator.expressions([f"size({grown}[0])"], "input", VARIABLES, owner="bomb")
-    assert answer.error
+    assert "runbook bomb went beyond its limits" in answer.error
     (after,) = await evaluator.expressions(["1 + 1"], "input", VARIABLES, owner="r")
     assert after.value == 2
+
+
+async def test_an_expression_that_iterates_for_ever_fails_alone(evaluator: Evaluator) -> None:
+    """It names its runbook, and what stands beside it in the batch is answered."""
+    nested = "true"
+    for depth in range(9):
+        nested = f"[0,1,2,3,4,5,6,7,8,9].all(v{depth}, {nested})"
+    answers = await evaluator.expressions([nested, "1 + 1"], "input", VARIABLES, owner="bomb")
+    assert "runbook bomb went beyond its limits" in answers[0].error
+    assert answers[1].value == 2
 
 
 async def test_an_endless_expression_fails_alone(evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,6 +102,13 @@ def test_free_text_never_leaves_the_server(reader: Target) -> None:
     assert answer.withheld == 1
 
 
+def test_a_token_that_looks_like_a_password_is_withheld(reader: Target) -> None:
+    """Whoever keeps passwords in a column of texts: none is returned, and it is counted."""
+    answer = asks(reader, "SELECT 'x7Kp2mQv9LsT4hRw8ZcN3bYd' AS note, 'idle' AS state")
+    assert answer.rows == ({"note": None, "state": "idle"},)
+    assert answer.withheld == 1
+
+
 def test_ten_million_rows_are_capped(reader: Target) -> None:
     """The cursor reads one row more than asked for, to say that there are more."""
     answer = asks(reader, "SELECT n FROM public.many", max_rows=10)

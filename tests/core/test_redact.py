@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from incident_operator.__main__ import RedactingFormatter
-from incident_operator.core.redact import MARK, is_clean, redact, redact_json
+from incident_operator.core.redact import MARK, is_clean, looks_random, redact, redact_json
 from incident_operator.core.story import told
 from tests.builders import NOW
 
@@ -103,6 +103,26 @@ def test_what_people_need_is_shown(text: str) -> None:
 def test_json_is_redacted_by_key_and_by_text(value: Any, shown: Any) -> None:
     """A text under a key that names a secret is hidden whatever it looks like; numbers and structure stay."""
     assert redact_json(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("token", "random"),
+    [
+        ("x7Kp2mQv9LsT4hRw8ZcN3bYd", True),
+        ("shop.x7Kp2mQv9LsT4hRw8ZcN3bYd", True),
+        ("x7Kp2mQv-9LsT4hRw_8ZcN3bYd", True),
+        ("x7Kp2mQv", False),
+        ("AmazonQBirthdayDemoLambdaV2", False),
+        ("Oauth2AuthenticationException", False),
+        ("7f3c2a10-1111-4222-8333-444455556666", False),
+        ("2024-01-15T14:30:00.000Z", False),
+        ("ip-10-0-0-1.ec2.internal", False),
+        ("prod-Orders-DB-replica-2a", False),
+    ],
+)
+def test_a_made_up_token_is_told_from_a_name(token: str, random: bool) -> None:
+    """A password among tokens has no mark but that it is made up; ids, instants and names are none."""
+    assert looks_random(token) is random
 
 
 _fragments = st.sampled_from(

@@ -131,6 +131,17 @@ def test_wrong_parameters_are_told_with_the_right_ones(given: dict[str, Any], me
     assert any(message in p.message for p in problems)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("dbPassword", "hunter2"), ("endpoint", "https://shop:hunter2@db"), ("endpoint", "x7Kp2mQv9LsT4hRw8ZcN3bYd")],
+)
+def test_a_wrong_value_that_could_be_a_secret_is_not_repeated(name: str, value: str) -> None:
+    """What is wrong with it is said all the same."""
+    parameters = [{"name": name, "type": "string", "pattern": "^[a-z]+$"}]
+    _, (problem,) = bind_parameters(a_runbook(steps=a_step(), parameters=parameters), {name: value})
+    assert problem.message == f"parameter {name!r} must match ^[a-z]+$; the value does not"
+
+
 def test_defaults_fill_in() -> None:
     """What is left out has its default, or is null."""
     values, problems = bind_parameters(a_runbook(steps=a_step(), parameters=PARAMETERS), {"functionName": "f"})

@@ -122,11 +122,18 @@ def used(rights: Iterable[Right], requests: Iterable[Request]) -> frozenset[Righ
 
 
 def beyond(rights: frozenset[Right], requests: Iterable[Request]) -> list[str]:
-    """Return the requests that were refused, or that something else than these rights let through, each kind once."""
+    """Return the requests that were refused, or that something else than these rights let through, each kind once.
+
+    A Secret of a connection is a team's to give, by a Role of its own namespace, or to refuse (docs/connections.md).
+    """
     return sorted(
         {
             f"{request.right or request.path}: {'allowed by other rights' if request.allowed else 'refused'}"
             for request in requests
-            if not (request.allowed and request.within(rights))
+            if not (request.allowed and request.within(rights)) and not _is_a_teams(request.right)
         }
     )
+
+
+def _is_a_teams(right: Right | None) -> bool:
+    return right is not None and (right.verb, right.resource) == ("get", "secrets") and right.namespace != ""

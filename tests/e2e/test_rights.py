@@ -97,7 +97,7 @@ def reported(world: World) -> bool:
 
 
 def test_a_request_beyond_the_rights_is_seen(tmp_path: Path) -> None:
-    """Refused, or let through by rights that are not in the manifests; discovery is everybody's."""
+    """Refused, or let through by rights of others; discovery is everybody's, a Secret its team's."""
     account = f"system:serviceaccount:{OPERATOR_NAMESPACE}:{OPERATOR}"
 
     def entry(uri: str, decision: str, about: dict[str, str] | None, agent: str = "kopf/1.45") -> str:
@@ -113,7 +113,9 @@ def test_a_request_beyond_the_rights_is_seen(tmp_path: Path) -> None:
                 entry("/apis", "allow", None),
                 entry("/metrics", "allow", None),
                 entry("/api/v1/namespaces/a", "allow", {"resource": "namespaces", "name": "a", "namespace": "a"}),
-                entry("/api/v1/namespaces/a/secrets/b", "forbid", {"resource": "secrets", "namespace": "a"}),
+                entry("/api/v1/namespaces/a/configmaps/b", "forbid", {"resource": "configmaps", "namespace": "a"}),
+                entry("/api/v1/namespaces/a/secrets/b", "allow", {"resource": "secrets", "namespace": "a"}),
+                entry("/api/v1/secrets", "allow", {"resource": "secrets"}),
                 entry("/api/v1/namespaces/a/pods/b", "allow", {"resource": "pods", "namespace": "a"}),
                 entry("/api/v1/namespaces/a/pods/c", "allow", {"resource": "pods", "namespace": "a"}, "kubectl/v1.37"),
                 entry("/a-lease", "allow", {**lease, "namespace": OPERATOR_NAMESPACE}),
@@ -124,9 +126,10 @@ def test_a_request_beyond_the_rights_is_seen(tmp_path: Path) -> None:
     requests = asked(log)
     assert beyond(granted(), requests) == [
         "/metrics: allowed by other rights",
+        "get configmaps in a: refused",
         "get leases.coordination.k8s.io in a: refused",
         "get pods in a: allowed by other rights",
-        "get secrets in a: refused",
+        "get secrets: allowed by other rights",
     ]
     leases = right("get leases.coordination.k8s.io", OPERATOR_NAMESPACE)
     assert used(granted(), requests) == {leases, right("get namespaces")}

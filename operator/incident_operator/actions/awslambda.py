@@ -16,17 +16,22 @@ from pydantic import Field
 from ..api.meta import Duration, Risk
 from ..api.plan import Call, DiffLine, Guard, Hazard, Read, Repeat, Undo, Verify, Volatile
 from ..core.draft import Judgement, NotApplicable, PlanDraft
+from ..core.redact import looks_random
 from .base import ActionModel, CheckAction, Facts, FixAction, Found, Inputs, Output, ReasonInfo, Unclear, register
-from .ports import NotFound, Reader
+from .ports import NotFound, Reader, ReadError
 from .traffic import Traffic, measure
 
 FUNCTION_TIMEOUT = timedelta(seconds=10)
+_FUNCTION = (
+    r"^(arn:aws[a-z-]*:lambda:[a-z0-9-]{1,32}:[0-9]{12}:function:)?[A-Za-z0-9_-]{1,64}"
+    r"(:(\$LATEST|[A-Za-z0-9_-]{1,128}))?$"
+)
 
 
 class FunctionInputs(Inputs):
     """A function, by name or ARN; without an alias, `$LATEST` is what serves."""
 
-    function_name: str = Field(min_length=1, max_length=170)
+    function_name: str = Field(min_length=1, max_length=170, pattern=_FUNCTION)
     alias: str | None = None
     region: str | None = None
 
@@ -34,6 +39,18 @@ class FunctionInputs(Inputs):
     def where(self) -> str | None:
         """The region: from an ARN, else as given."""
         return self.function_name.split(":")[3] if self.function_name.startswith("arn:") else self.region
+
+    def region_to_read(self, reader: Reader) -> str | None:
+        """Return the region, for a read of the grant's account.
+
+        Errors: ReadError NotGranted for a function of another account: its log and its metrics are not in ours, where
+        those of a namesake may be.
+        """
+        account = self.function_name.split(":")[4] if self.function_name.startswith("arn:") else reader.account
+        if account != reader.account:
+            message = f"{self.name} is in account {account}; the ActionGrant is for account {reader.account}"
+            raise ReadError("NotGranted", message)
+        return self.where
 
     @property
     def name(self) -> str:
@@ -67,7 +84,7 @@ class Function(ActionModel):
 
 def read_function(inputs: FunctionInputs, reader: Reader) -> Function:
     """Return the function and what serves. Errors: NotFound for a function or an alias that does not exist."""
-    name, region = inputs.function_name, inputs.where
+    name, region = inputs.function_name, inputs.region_to_read(reader)
     latest = reader.aws("lambda", "get_function_configuration", {"FunctionName": name}, region=region)
     concurrency = reader.aws("lambda", "get_function_concurrency", {"FunctionName": name}, region=region)
     alias, live = None, latest
@@ -170,10 +187,11 @@ class Configuration(CheckAction[FunctionInputs, ConfigurationFacts]):
 # --- lambda.errors ----------------------------------------------------------------------------------------------------
 
 #: A log line is written by whoever can make the function log: a resource that is no ARN of usual length, or is cut
-#: off, makes it no denial, never one of something else.
+#: off, or has in it what no name has (markup, escapes), makes it no denial, never one of something else.
 _DENIED = re.compile(
     r"User: (?P<user>arn:[\w:/.+=,@-]+) is not authorized to perform: (?P<action>[a-z0-9-]{1,32}:\w{1,64})\b"
-    r"(?: on resource: \\?\"?(?P<resource>arn:aws[a-z-]*:[a-z0-9-]+:[a-z0-9-]*:[0-9]*:[^\s\"\\]{1,512})(?![^\s\"\\])"
+    r"(?: on resource: \\?\"?(?P<resource>arn:aws[a-z-]*:[a-z0-9-]+:[a-z0-9-]*:[0-9]*:[\w!#-/:;=?@\[\]^{|}~]{1,512})"
+    r"(?![^\s\"\\])"
     r"|(?! on resource:))"
 )
 _EXPLICIT = re.compile(r"with an explicit deny")
@@ -234,7 +252,7 @@ def read_errors(inputs: ErrorInputs, reader: Reader, start: datetime, end: datet
         "filterPattern": _PATTERN,
     }
     try:
-        events = reader.aws("logs", "filter_log_events", arguments, region=inputs.where)
+        events = reader.aws("logs", "filter_log_events", arguments, region=inputs.region_to_read(reader))
     except NotFound:
         return ErrorFacts(log_group_missing=True)
     return parse_errors(events)
@@ -259,9 +277,9 @@ def parse_errors(events: Sequence[Mapping[str, Any]]) -> ErrorFacts:
         elif code is not None and code[1] in _SES:
             refused[code[1]] += 1
         elif code is not None and "[ERROR]" in text:
-            errors[code[1]] += 1
+            errors[_named(code[1])] += 1
         elif found := _ERROR.search(text):
-            errors[found["type"]] += 1
+            errors[_named(found["type"])] += 1
     times = [event["timestamp"] for event in events]
     return ErrorFacts(
         lines=len(events),
@@ -273,6 +291,11 @@ def parse_errors(events: Sequence[Mapping[str, Any]]) -> ErrorFacts:
         first_at=datetime.fromtimestamp(min(times) / 1000, UTC) if times else None,
         last_at=datetime.fromtimestamp(max(times) / 1000, UTC) if times else None,
     )
+
+
+def _named(error: str) -> str:
+    """Return an error's name, unless something else stands in its place."""
+    return "Error" if looks_random(error) else error
 
 
 @register
@@ -381,7 +404,7 @@ class Invocations(CheckAction[InvocationInputs, InvocationFacts]):
     def observe(self, inputs: InvocationInputs, reader: Reader) -> InvocationFacts:
         """Read the metrics of the window, no further back than the last fix."""
         start = max(reader.since, reader.now - reader.scaled(inputs.window))
-        traffic = measure(reader, inputs.function_name, inputs.alias, start, reader.now, inputs.where)
+        traffic = measure(reader, inputs.function_name, inputs.alias, start, reader.now, inputs.region_to_read(reader))
         return InvocationFacts(traffic=traffic, seconds=(reader.now - start).total_seconds())
 
     def output(self, facts: InvocationFacts) -> InvocationOutput:
@@ -450,9 +473,12 @@ class Throttles(CheckAction[FunctionInputs, ThrottleFacts]):
 
     def observe(self, inputs: FunctionInputs, reader: Reader) -> ThrottleFacts:
         """Read throttles since the incident, of the function as a whole: a reserve is the function's."""
-        traffic = measure(reader, inputs.function_name, None, reader.since, reader.now, inputs.where)
+        traffic = measure(reader, inputs.function_name, None, reader.since, reader.now, inputs.region_to_read(reader))
         concurrency = reader.aws(
-            "lambda", "get_function_concurrency", {"FunctionName": inputs.function_name}, region=inputs.where
+            "lambda",
+            "get_function_concurrency",
+            {"FunctionName": inputs.function_name},
+            region=inputs.region_to_read(reader),
         )
         return ThrottleFacts(throttles=traffic.throttles, reserved=concurrency.get("ReservedConcurrentExecutions"))
 
@@ -493,12 +519,14 @@ def measure_effect(inputs: FunctionInputs, reader: Reader) -> EffectFacts:
     A metric has the time when its invocation began, a log line when it was written: who began before the call may
     still run into the old limit, for as long as the function's timeout.
     """
-    traffic = measure(reader, inputs.function_name, inputs.alias, reader.since, reader.now, inputs.where)
+    traffic = measure(
+        reader, inputs.function_name, inputs.alias, reader.since, reader.now, inputs.region_to_read(reader)
+    )
     straggling = timedelta(seconds=read_function(inputs, reader).live_timeout)
     start = reader.since + min(straggling, _LONGEST_STRAGGLER)
     if start >= reader.now:
         return EffectFacts(traffic=Traffic())
-    errors = ErrorInputs(function_name=inputs.function_name, alias=inputs.alias, region=inputs.where)
+    errors = ErrorInputs(function_name=inputs.function_name, alias=inputs.alias, region=inputs.region_to_read(reader))
     log = read_errors(errors, reader, start, reader.now)
     return EffectFacts(traffic=traffic, timeouts=log.timeouts, out_of_memory=log.out_of_memory)
 
@@ -587,7 +615,10 @@ class RollbackAlias(FixAction[RollbackInputs, RollbackFacts]):
             return RollbackFacts()
         function = read_function(inputs, reader)
         listed = reader.aws(
-            "lambda", "list_versions_by_function", {"FunctionName": inputs.function_name}, region=inputs.where
+            "lambda",
+            "list_versions_by_function",
+            {"FunctionName": inputs.function_name},
+            region=inputs.region_to_read(reader),
         )
         serving = int(function.alias_version or 0) if (function.alias_version or "").isdigit() else 0
         below = sorted(int(v["Version"]) for v in listed if v["Version"].isdigit() and int(v["Version"]) < serving)

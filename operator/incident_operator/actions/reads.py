@@ -18,7 +18,8 @@ class ListedRead:
     """One read operation.
 
     Shape: `permissions` are the IAM actions it needs; `items` names the list of a paged answer,
-    of which at most `bound` items are followed; `missing` are error codes that mean "there is none".
+    of which at most `bound` items are followed; `missing` are error codes that mean "there is none"; `free_text`: its
+    answer is texts that anybody wrote, for an action that knows what to look for, never to be kept (decision 19).
     """
 
     permissions: tuple[str, ...]
@@ -26,6 +27,7 @@ class ListedRead:
     items: str | None = None
     bound: int = 500
     missing: tuple[str, ...] = ()
+    free_text: bool = False
 
 
 def _keep(*names: str) -> Projection:
@@ -227,6 +229,7 @@ READS: Mapping[tuple[str, str], ListedRead] = {
         items="events",
         bound=2000,
         missing=("ResourceNotFoundException",),
+        free_text=True,
     ),
     ("cloudwatch", "get_metric_data"): ListedRead(permissions=("cloudwatch:GetMetricData",), project=_metrics),
     ("cloudtrail", "lookup_events"): ListedRead(

@@ -19,6 +19,7 @@ from redis.retry import Retry
 
 from ..actions.ports import ReadError, RedisAnswer
 from ..api.grant import Probes
+from ..core.redact import looks_random
 from ..core.rediscommand import Command, parse
 from .connections import Slots, Target
 from .probe import Endpoint, admitted_address
@@ -136,10 +137,10 @@ def _read_error(error: Exception, command: Command, target: Target, timeout: tim
 
 
 def _token(value: Any) -> Any:
-    """Return a number, or a text that is a token; None for any other."""
+    """Return a number, or a text that is a token; None for any other, and for what looks like a password."""
     if isinstance(value, int):
         return value
-    if not isinstance(value, str) or not _TOKEN.fullmatch(value):
+    if not isinstance(value, str) or not _TOKEN.fullmatch(value) or looks_random(value):
         return None
     if re.fullmatch(r"-?[0-9]{1,18}", value):
         return int(value)

@@ -93,7 +93,7 @@ class Connections:
                 secret: Mapping[str, Any] = future.result(_READ_SECONDS)
             except Forbidden:
                 message = (
-                    f"the operator may not read Secret {name}: a Role in namespace {namespace} must let it get "
+                    f"the operator may not read Secret {name}; a Role in namespace {namespace} must let it get "
                     f"secrets with resourceNames [{name}] (docs/connections.md)"
                 )
                 raise ReadError("AccessDenied", message, code="Forbidden") from None

@@ -25,6 +25,8 @@ BATCH_SECONDS = 5.0
 #: Real: when a child, also one that has only been started, counts as hung.
 HUNG_AFTER = 60.0
 _LINE_LIMIT = 64 * 1024 * 1024
+#: What CEL says of an expression that iterates too often.
+_OWN_LIMIT = "Iteration budget exceeded"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,10 +73,12 @@ class Evaluator:
                     raise ConnectionResetError
             except (TimeoutError, ConnectionError, ValueError):
                 await self.close()
-                log.warning("expressions of runbook %s went beyond their limits of memory or time", owner)
-                message = f"an expression of runbook {owner} went beyond its limits of memory or time: simplify it"
-                return [Answer(error=message) for _ in jobs]
-        return [Answer(value=a.get("value"), error=a.get("error", "")) for a in json.loads(answer)]
+                answer = json.dumps([{"beyond": True} for _ in jobs]).encode()
+        answers: list[dict[str, Any]] = json.loads(answer)
+        if any(a.get("beyond") for a in answers):
+            log.warning("expressions of runbook %s went beyond their limits of memory or time", owner)
+        beyond = f"an expression of runbook {owner} went beyond its limits of memory or time: simplify it"
+        return [Answer(value=a.get("value"), error=beyond if a.get("beyond") else a.get("error", "")) for a in answers]
 
     async def _started(self) -> asyncio.subprocess.Process:
         if self._child is None or self._child.returncode is not None:
@@ -102,9 +106,9 @@ def _answer(job: Mapping[str, Any], scope: Scope, variables: Mapping[str, Any]) 
             return {"value": evaluate(job["expression"], scope, variables)}
         return {"value": render(job["template"], scope, variables)}
     except ExpressionError as error:
-        return {"error": error.message}
+        return {"beyond": True} if _OWN_LIMIT in error.message else {"error": error.message}
     except MemoryError:
-        return {"error": "the expression needs more memory than it may have"}
+        return {"beyond": True}
 
 
 def serve() -> None:

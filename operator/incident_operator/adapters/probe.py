@@ -6,6 +6,8 @@ unspecified and multicast ones, and the API server.
 
 import ipaddress
 import json
+import math
+import re
 import socket
 from datetime import timedelta
 from time import monotonic
@@ -16,6 +18,7 @@ import urllib3
 
 from ..actions.ports import HttpAnswer, ReadError
 from ..api.grant import Probes
+from ..core.redact import looks_random
 
 _BODY_LIMIT = 64 * 1024
 #: Link-local (every cloud's metadata), AWS's IPv6 metadata and pod identity, the ones of Google, Azure, Alibaba and
@@ -133,8 +136,38 @@ def get(
     )
 
 
+_TOKEN = re.compile(r"[A-Za-z0-9_.:-]{0,64}")
+_MAX_DEPTH = 16
+
+
 def _parsed(body: bytes) -> Any:
     try:
-        return json.loads(body)
+        return _tokens(json.loads(body))
     except ValueError:
         raise ReadError("MalformedAnswer", "the answer is not JSON") from None
+    except RecursionError:
+        raise ReadError("MalformedAnswer", "the answer is nested too deep") from None
+
+
+def _tokens(value: Any, depth: int = 0) -> Any:
+    """Return what may be kept of an answer: its shape, numbers that JSON's readers agree on, and tokens (decision 19).
+
+    A text that is none is null; a member whose name is none is left out.
+    """
+    if depth > _MAX_DEPTH:
+        raise ReadError("MalformedAnswer", f"the answer is nested deeper than {_MAX_DEPTH}")
+    if isinstance(value, str):
+        return value if _is_token(value) else None
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, int):
+        return value if abs(value) < 2**53 else None
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list):
+        return [_tokens(item, depth + 1) for item in value]
+    return {name: _tokens(item, depth + 1) for name, item in value.items() if _is_token(name)}
+
+
+def _is_token(text: str) -> bool:
+    return _TOKEN.fullmatch(text) is not None and not looks_random(text)

@@ -24,6 +24,7 @@ from psycopg.rows import tuple_row
 
 from ..actions.ports import ReadError, Rows, Scalar
 from ..api.grant import Probes
+from ..core.redact import looks_random
 from ..core.statement import statement_problem, without_end
 from .connections import Slots, Target
 from .probe import Endpoint, admitted_address
@@ -111,7 +112,7 @@ def query(
         with _session(target, address, timeout) as connection:
             _require_reader(connection)
             names, rows = _select(connection, statement, arguments, max_rows)
-    withheld = sum(value == _WITHHELD for row in rows for value in row)
+    withheld = sum(_is_withheld(value) for row in rows for value in row)
     return Rows(
         rows=tuple({n: _plain(v) for n, v in zip(names, row, strict=True)} for row in rows[:max_rows]),
         truncated=len(rows) > max_rows,
@@ -159,9 +160,12 @@ def _plain(value: Any) -> Any:
     """Return a value as JSON has it. The second lock on texts: what is no token is not returned."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if isinstance(value, str):
-        return value if re.fullmatch(_TOKEN[1:-1], value) else None
-    return value
+    return None if _is_withheld(value) else value
+
+
+def _is_withheld(value: Any) -> bool:
+    """Tell whether a text is none to return: no token, or one that looks like a password."""
+    return isinstance(value, str) and (not re.fullmatch(_TOKEN[1:-1], value) or looks_random(value))
 
 
 def _require_reader(connection: psycopg.Connection[Any]) -> None:

@@ -12,6 +12,7 @@ from ..api.meta import Metadata, format_instant
 from ..api.review import HandledRun, PostIncidentReview, PostIncidentReviewSpec
 from ..api.run import IncidentRun
 from ..core.planning import RESTORE_STATUS
+from ..core.redact import redact
 from ..core.run import Refusal, is_observe_only
 from .context import Context
 
@@ -37,9 +38,10 @@ async def handled(context: Context, run: IncidentRun) -> Refusal | None:
     namespace = run.metadata.namespace or ""
     detected = format_instant(incident.detected_at)
     name = review_name(namespace, incident.ticket, detected)
+    title = None if incident.title is None else redact(incident.title)
     review = PostIncidentReview(
         metadata=Metadata(name=name, namespace=namespace, annotations=RESTORE_STATUS),
-        spec=PostIncidentReviewSpec(ticket=incident.ticket, detected_at=incident.detected_at, title=incident.title),
+        spec=PostIncidentReviewSpec(ticket=incident.ticket, detected_at=incident.detected_at, title=title),
     )
     wire = review.wire()
     wire.pop("status", None)

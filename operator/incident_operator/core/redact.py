@@ -143,6 +143,30 @@ def _names_a_secret(key: str) -> bool:
     return _KEY.search(key) is not None
 
 
+_RANDOM_LENGTH = 16
+_RUNS = re.compile(r"[a-z]+|[A-Z]+|[0-9]+")
+
+
+def looks_random(token: str) -> bool:
+    """Tell whether a part of a token changes between small letters, capitals and digits as only a made-up one does.
+
+    What is read from other systems and kept because it is a token could be a password: of those no rule of a name or
+    a mark is left that would tell. Digests in hex and names in camelCase are none.
+
+    >>> [looks_random(t) for t in ("x7Kp2mQv9LsT4hRw8ZcN3bYd", "AmazonQBirthdayDemoLambdaV2", "idle.in.transaction")]
+    [True, False, False]
+    """
+    for part in re.split(r"[.:]", token):
+        plain = re.sub(r"[^A-Za-z0-9]", "", part)
+        if len(plain) < _RANDOM_LENGTH:
+            continue
+        runs = _RUNS.findall(plain)
+        kinds = {"a" if run.islower() else "A" if run.isupper() else "1" for run in runs}
+        if len(kinds) == 3 and len(runs) >= 0.4 * len(plain):
+            return True
+    return False
+
+
 def is_clean(value: Any) -> bool:
     """Tell whether a JSON value has no credential in it."""
     return bool(redact_json(value) == value)

@@ -15,6 +15,7 @@ from typing import Any
 from ..api.runbook import Check, Fix, Parameter, ParameterType, RunbookProblem, RunbookSpec
 from .catalogue import ActionInfo, Catalogue
 from .expressions import ExpressionError, Scope, checks_read, compile_expression, expressions_in, parameters_read
+from .redact import is_clean, looks_random
 from .rediscommand import command_problem
 from .statement import placeholders, statement_problem
 
@@ -247,9 +248,10 @@ _TYPES: Mapping[ParameterType, Callable[[Any], bool]] = {
 
 
 def _value_problem(parameter: Parameter, value: Any) -> str | None:
-    """Return what is wrong with a value, without repeating a long one."""
+    """Return what is wrong with a value, without repeating a long one or what could be a secret."""
     name = parameter.name
-    shown = repr(value) if len(repr(value)) <= 80 else "the value"
+    secret = not is_clean({name: value}) or looks_random(str(value))
+    shown = repr(value) if len(repr(value)) <= 80 and not secret else "the value"
     if not _TYPES[parameter.type](value):
         return f"parameter {name!r} takes a {parameter.type}; {shown} is not one"
     if parameter.pattern is not None and _compiles(parameter.pattern) and not re.search(parameter.pattern, value):

@@ -110,6 +110,14 @@ def test_a_lost_answer_can_be_lost_before_or_after_the_effect(account: Account) 
         assert (when in names) is exists
 
 
+def test_an_error_says_what_it_is_told_to(account: Account) -> None:
+    """So that tests see where the texts of AWS end up."""
+    account.role("app")
+    account.fault(service="iam", operation="GetRole", mode="error", message="see https://a:b@c")
+    with pytest.raises(ClientError, match="see https://a:b@c"):
+        account.client("iam").get_role(RoleName="app")
+
+
 def test_a_timeout_keeps_the_caller_waiting(account: Account) -> None:
     """As long as was asked for, or until the caller gives up."""
     account.role("app")
