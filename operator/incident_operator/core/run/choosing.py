@@ -85,12 +85,12 @@ def choose(
             }
         )
         return RunDecision(status=waiting, effects=(EndRound(),), wake_at=retry)
-    unreachable = _unreachable(view, status, unclear, now)
-    if unreachable is not None:
-        return unreachable
     asked = _to_ask(view, fixes)
     if asked:
         return _ask(view, status, asked, done, now)
+    unreachable = _unreachable(view, status, unclear, now)
+    if unreachable is not None:
+        return unreachable
     if helped or any(p.status.state in STOPPED for p in stopped(view)) or _mended_by_hand(view, fixes):
         return RunDecision(status=waiting_stable(view, status, now), effects=done, wake_at=next_sample(view, now))
     reason, message = _why_unresolved(view, problems, unclear, fixes)
