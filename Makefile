@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 # Processes that run tests side by side: most of the slow ones wait most of the time.
-TESTERS ?= 2
+TESTERS ?= 3
 BIN := $(VENV)/bin
 export PYTHONPATH := operator:.
 
