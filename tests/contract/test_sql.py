@@ -145,10 +145,11 @@ def test_a_server_that_stops_answering_is_cut_too(reader: Target, postgres: Know
 
         with ThreadPoolExecutor(1) as pool:
             slow = "SELECT count(*) AS n FROM public.many a, public.many b"
-            future = pool.submit(refused, reader, slow, timeout=timedelta(seconds=1))
+            # Long enough to be stopped before its own timeout, on a busy machine too.
+            future = pool.submit(refused, reader, slow, timeout=timedelta(seconds=4))
             try:
-                assert wait_until(stop, seconds=5)
-                assert future.result(timeout=10).reason == "Unreachable"
+                assert wait_until(stop, seconds=5, every=0.01)
+                assert future.result(timeout=30).reason == "Unreachable"
             finally:
                 for pid in stopped:
                     os.kill(pid, signal.SIGCONT)

@@ -5,7 +5,6 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -133,12 +132,10 @@ def parent(pid: int) -> int:
         return 0
 
 
-def test_up_again_is_quick_and_starts_nothing(stack: Stack) -> None:
+def test_up_again_starts_nothing(stack: Stack) -> None:
     """What runs is found, from the files alone."""
     before = {part.name: part.pid() for part in recorded(stack.state_dir)}
-    began = time.monotonic()
     Stack(stack.state_dir, cluster="own", say=quiet).up()
-    assert time.monotonic() - began < 15
     assert {part.name: part.pid() for part in recorded(stack.state_dir)} == before
     assert {name: works for name, works, _ in stack.status()} == dict.fromkeys(PARTS, True)
 

@@ -1,5 +1,6 @@
 """What people do with a run that asks them: as an example's comment says."""
 
+from dev.processes import wait_until
 from dev.shop.examples import Example
 
 from .world import World
@@ -14,6 +15,10 @@ def people_do(world: World, example: Example) -> None:
             word = world.say("bob", "Approve", plan, tier=plan["spec"]["tier"])
             assert world.answer(word)["status"] == "True"
         case "reject":
+            # He reads who took it away, which CloudTrail shows a while later.
+            assert wait_until(
+                lambda: "AccessRemovedOnPurpose" in world.open_plan(name)["spec"]["askBecause"], seconds=60
+            )
             word = world.say("bob", "Reject", world.open_plan(name), reason="it was taken away on purpose")
             assert world.answer(word)["status"] == "True"
         case "cancel":
