@@ -7,11 +7,12 @@ import pytest
 
 from incident_operator.api.intervention import Intervention
 from incident_operator.api.plan import PlanState, RemediationPlanStatus
-from incident_operator.api.run import Cancelling, CheckState, Paused, RecoveryStatus, RunPhase
+from incident_operator.api.run import Cancelling, CheckState, FixState, Paused, RecoveryStatus, RunPhase
 from incident_operator.core.approval import Answer
 from incident_operator.core.conditions import is_true
 from incident_operator.core.run import (
     EndRound,
+    FixResult,
     Protect,
     RunDecision,
     StartRound,
@@ -127,6 +128,16 @@ def test_when_everybody_said_no_it_looks_again_and_ends() -> None:
     assert again.status.phase == RunPhase.DIAGNOSING
     decision = decide(started(), a_round(fixes={"restoreAccess": proposed()}), plans=(rejected,))
     assert end_of(decision) == (RunPhase.UNRESOLVED, "NotPermitted")
+
+
+def test_what_was_replaced_and_then_refused_was_mended_by_nobody() -> None:
+    """It ends at once; only where a fix is not needed any more do users get time to feel it."""
+    status = RemediationPlanStatus(state=PlanState.SUPERSEDED, reason="WorldChanged", settled=True)
+    replaced, rejected = the_plan(status=status), ended(PlanState.REJECTED, attempt=2)
+    declined = a_round(fixes={"restoreAccess": FixResult(name="restoreAccess", state=FixState.NOT_APPLICABLE)})
+    assert end_of(decide(started(), declined, plans=(replaced, rejected))) == (RunPhase.UNRESOLVED, "NotPermitted")
+    waiting = decide(started(), declined, plans=(replaced,))
+    assert waiting.status.phase == RunPhase.VERIFYING
 
 
 def test_after_harm_the_other_fix_asks_although_its_gates_are_open() -> None:

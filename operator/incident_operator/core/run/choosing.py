@@ -98,9 +98,13 @@ def choose(
 
 
 def _mended_by_hand(view: RunView, fixes: Mapping[str, FixResult]) -> bool:
-    """Tell whether the world changed so that a fix is not needed any more: what users feel follows a while later."""
+    """Tell whether the world changed so that a fix is not needed any more: what users feel follows a while later.
+
+    A plan that a newer one replaced, which people then refused, was mended by nobody.
+    """
     gone = any(p.status.state == PlanState.SUPERSEDED and p.status.reason == "WorldChanged" for p in view.plans)
-    return gone and all(fix.plan is None for fix in fixes.values())
+    refused = any(p.status.state == PlanState.REJECTED for p in view.plans)
+    return gone and not refused and all(fix.plan is None for fix in fixes.values())
 
 
 def approved_plan(view: RunView) -> RemediationPlan | None:
