@@ -20,6 +20,7 @@ from incident_operator.adapters.aws import Gateway
 from incident_operator.adapters.clock import Clock
 from incident_operator.api.grant import ActionGrant
 from incident_operator.api.plan import Guard, Permission, Precondition, Read, RemediationPlan
+from incident_operator.api.runbook import Fix
 from incident_operator.core.draft import PlanDraft
 from incident_operator.core.planning import complete
 from tests.builders import a_run
@@ -54,8 +55,7 @@ def planned(shop: Shop, monkeypatch: pytest.MonkeyPatch, name: str, **inputs: An
     return complete(
         draft,
         run=a_run(),
-        fix="fix",
-        action=name,
+        fix=Fix(name="fix", action=name, on_findings=("Any",)),
         attempt=1,
         inputs=inputs,
         grant=granted,
