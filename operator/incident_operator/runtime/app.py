@@ -49,7 +49,6 @@ class App:
         self._server = Server(
             self._metrics, lambda: self._why_not_ready, host=settings.http_host, port=settings.http_port
         )
-        self._store = Store()
         self._queue = Queue(self._clock.monotonic)
         self._stop = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -81,7 +80,7 @@ class App:
             await self._server.stop()
 
     async def _lead(self, kube: Kube, leader: Leader) -> int:
-        store, pool, evaluator = self._store, Pool(self._settings.effect_threads), Evaluator()
+        store, pool, evaluator = Store(), Pool(self._settings.effect_threads), Evaluator()
         admission = AdmissionProof(kube, self._clock, self._settings.operator_namespace)
         locks = Locks(kube, self._clock, self._settings.operator_namespace)
         context = Context(
