@@ -27,7 +27,7 @@ from .pipeline import Pipeline
 from .telemetry import Delayed, Metrics
 from .trail import Trail
 from .wire import Environ, Reply, warm
-from .workers import Workers
+from .workers import Workers, start_forkserver
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +111,7 @@ class Simulator:
         self._server.shutdown()
 
     def _keep_house(self) -> None:
+        start_forkserver()
         warm()
         while not self._stopping.wait(10):
             self._workers.reap()

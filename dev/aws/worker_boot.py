@@ -1,8 +1,9 @@
-"""What runs a deployed handler, in a process of its own. Standard library only: a cold start has to be quick.
+"""What runs a deployed handler, in a process of its own.
 
-Imports the handler and writes the JSON frame `{"init": seconds}` to what was stdout. Then reads one JSON line per
-invocation from stdin, writes `{"log": text}` as the handler prints, and `{"ok": value}` or `{"error": {...}}`.
-Arguments: the code's folder, `module.function`, memory in MiB.
+Imports the handler and writes the JSON frame `{"init": seconds}`. Then reads one JSON line per invocation, writes
+`{"log": text}` as the handler prints, and `{"ok": value}` or `{"error": {...}}`.
+
+Standard library only: what the bare interpreter has of memory is measured as this is imported.
 """
 
 import importlib
@@ -14,8 +15,21 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Mapping
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+
+def data_bytes() -> int:
+    """Return how much data this process has (Linux); 0 elsewhere."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("VmData"))
+
+
+#: What the bare interpreter has; all else counts as the function's.
+_BARE = data_bytes()
 
 
 class Frames:
@@ -77,11 +91,7 @@ class LambdaFormat(logging.Formatter):
 
 def limit_memory(mebibytes: int) -> None:
     """Let the process have so much data more than the bare interpreter has."""
-    status = Path("/proc/self/status")
-    used = 0
-    if status.exists():
-        used = next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmData"))
-    limit = used * 1024 + mebibytes * 1024 * 1024
+    limit = _BARE + mebibytes * 1024 * 1024
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
@@ -121,9 +131,14 @@ def kind(error: BaseException) -> str:
     return f"Runtime.{type(error).__name__}" if own else type(error).__name__
 
 
-def main(folder: str, handler: str, memory: str) -> None:
-    """Serve invocations until stdin ends."""
-    frames = Frames(os.dup(1))
+def main(
+    folder: str, handler: str, memory: int, environment: Mapping[str, str], invocations: Connection, out: Connection
+) -> None:
+    """Serve invocations until there are no more. Units: memory in MiB."""
+    os.setsid()
+    os.environ.clear()
+    os.environ.update(environment)
+    frames = Frames(os.dup(out.fileno()))
     os.dup2(2, 1)
     sys.stdout = sys.stderr = frames
     form = LambdaFormat()
@@ -132,12 +147,12 @@ def main(folder: str, handler: str, memory: str) -> None:
     logging.getLogger().addHandler(root)
     sys.path.insert(0, folder)
     os.chdir(folder)
-    limit_memory(int(memory))
+    limit_memory(memory)
     started = time.monotonic()
     function, failed = loaded(handler)
     frames.end_line()
     frames.send(init=time.monotonic() - started)
-    for text in sys.stdin:
+    for text in os.fdopen(os.dup(invocations.fileno())):
         line = json.loads(text)
         form.request_id = line["requestId"]
         try:
@@ -156,7 +171,3 @@ def main(folder: str, handler: str, memory: str) -> None:
             frames.send(log=f"[ERROR] {kind(error)}: {error}\nTraceback (most recent call last):\n{shown}")
         frames.end_line()
         frames.send(**answer)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:4])

@@ -3,29 +3,37 @@
 A worker is killed when its time is up, when it has been idle, and when its function has changed.
 """
 
-import contextlib
 import io
 import json
+import multiprocessing
 import os
 import select
 import shutil
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from multiprocessing import forkserver
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
+
+from . import worker_boot
 
 _IDLE_SECONDS = 120.0
 #: More warm processes than this cost more memory than they save time.
 _WARM = 12
 #: What importing a handler may take: it does not count against the function's timeout, as in Lambda.
 _INIT_SECONDS = 10.0
-_BOOT = Path(__file__).with_name("worker_boot.py")
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["dev.aws.worker_warm"])
+
+
+def start_forkserver() -> None:
+    """Start the process that all others are forked from: a cold start then imports nothing but the handler."""
+    os.environ["MALLOC_ARENA_MAX"] = "1"  # what a function may have of memory is counted, not what threads reserve
+    forkserver.ensure_running()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,14 +79,13 @@ class _Worker:
         self._folder = Path(tempfile.mkdtemp(prefix="code-", dir=scratch))
         with zipfile.ZipFile(io.BytesIO(deployment.code)) as archive:
             archive.extractall(self._folder)
-        self._process = subprocess.Popen(
-            [sys.executable, str(_BOOT), str(self._folder), deployment.handler, str(deployment.memory)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=dict(environment),
-            start_new_session=True,
-        )
-        self._stdin, self._stdout = cast(IO[bytes], self._process.stdin), cast(IO[bytes], self._process.stdout)
+        invocations, self._invocations = _context.Pipe(duplex=False)
+        self._frames, frames = _context.Pipe(duplex=False)
+        arguments = (str(self._folder), deployment.handler, deployment.memory, dict(environment), invocations, frames)
+        self._process = _context.Process(target=worker_boot.main, args=arguments, daemon=True)
+        self._process.start()
+        invocations.close()
+        frames.close()
         self._buffer = b""
 
     def run(self, line: Mapping[str, Any], timeout: float) -> Outcome:
@@ -112,9 +119,10 @@ class _Worker:
 
     def _tell(self, line: Mapping[str, Any]) -> bool:
         """Hand over an invocation; False when the process has died."""
+        text = json.dumps(line).encode() + b"\n"
         try:
-            self._stdin.write(json.dumps(line).encode() + b"\n")
-            self._stdin.flush()
+            while text:
+                text = text[os.write(self._invocations.fileno(), text) :]
         except BrokenPipeError:
             return False
         return True
@@ -131,14 +139,14 @@ class _Worker:
 
     def _frame(self, limit: float) -> dict[str, Any] | None:
         """Return the next frame; None when time is up or the process has ended."""
-        descriptor = self._stdout.fileno()
+        descriptor = self._frames.fileno()
         while b"\n" not in self._buffer:
             left = limit - time.monotonic()
             if left <= 0 or not select.select([descriptor], [], [], left)[0]:
                 return None
             read = os.read(descriptor, 1 << 16)
             if not read:
-                self._process.wait()
+                self._process.join()
                 return None
             self._buffer += read
         text, _, self._buffer = self._buffer.partition(b"\n")
@@ -148,15 +156,14 @@ class _Worker:
     @property
     def alive(self) -> bool:
         """Whether it can take another invocation."""
-        return self._process.poll() is None
+        return self._process.is_alive()
 
     def kill(self) -> None:
         """End the process and remove its code."""
         self._process.kill()
-        self._process.wait()
-        with contextlib.suppress(BrokenPipeError):  # what it was never told is lost with it
-            self._stdin.close()
-        self._stdout.close()
+        self._process.join()
+        self._invocations.close()
+        self._frames.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
 

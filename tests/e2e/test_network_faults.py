@@ -62,6 +62,14 @@ def test_a_bad_network_all_along_changes_nothing_either(make_world: Callable[...
     assert problems(whole, met) == []
 
 
+def test_a_lost_answer_to_the_write_that_settles_a_plan_hides_no_outcome(make_world: Callable[..., World]) -> None:
+    """The watch then shows the plan as it was before: what the fix did for users must still be known at the end."""
+    lost = Fault(what="remediationplans/status settled", harm=Harm.LOST)
+    met = cure(make_world(through_proxy=True), PLAYBOOK, lambda _: [lost])
+    assert lost.struck.is_set(), met.told
+    assert met.ends == PLAYBOOK.ends, met.told
+
+
 def _points(seen: list[Seen]) -> list[tuple[Side, str, int, Harm]]:
     """Return side, request, number and harm: each harm at each kind of write, spread over those that always come.
 

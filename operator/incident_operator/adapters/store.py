@@ -24,6 +24,8 @@ class Store:
         self._objects: dict[str, dict[Key, Raw]] = {}
         self._plans: dict[Key, set[Key]] = {}
         self._words: dict[tuple[str, Key], set[Key]] = {}
+        #: Runs that a plan vanished from without a word of how it ended.
+        self.plans_in_doubt: set[Key] = set()
         self._read: dict[tuple[str, Key], tuple[Raw, Any]] = {}
 
     def get(self, kind: str, key: Key) -> Raw | None:
@@ -101,16 +103,24 @@ class Store:
         if kind == "Intervention":
             _discard(self._words, target_of(raw), key)
         if kind == "IncidentRun":
+            self.plans_in_doubt.discard(key)
             for plan in list(self._plans.get(key, ())):
                 stored = self.get("RemediationPlan", plan)
                 if stored is not None and (stored.get("status") or {}).get("settled"):
                     self.remove("RemediationPlan", plan)
 
     def gone(self, kind: str, key: Key) -> None:
-        """Take note of a DELETED event, which a watch by field selector also sends for what settled."""
+        """Take note of a DELETED event, which a watch by field selector also sends for what settled.
+
+        Such an event shows a plan as it was before it settled: where the answer to the settling write was lost, how
+        the plan ended must be asked, or its run would take the fix for one never tried.
+        """
         raw = self.get(kind, key)
-        if raw is not None and kind == "RemediationPlan" and (raw.get("status") or {}).get("settled"):
-            return
+        if raw is not None and kind == "RemediationPlan":
+            if (raw.get("status") or {}).get("settled"):
+                return
+            if self._run_is_live(raw):
+                self.plans_in_doubt.add(_run_of(raw))
         self.remove(kind, key)
 
     def plans_of(self, namespace: str, run: str) -> list[Raw]:

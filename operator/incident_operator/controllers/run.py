@@ -90,7 +90,8 @@ class RunController:
             resolved = await resolve(self._context, run)
             plans = self._plans(run)
             active = run.status.active_plan
-            if not session.plans_known or (active and active not in {p.metadata.name for p in plans}):
+            in_doubt = key in self._context.store.plans_in_doubt
+            if not session.plans_known or in_doubt or (active and active not in {p.metadata.name for p in plans}):
                 await self._recall_plans(raw)
                 session.plans_known = True
                 plans = self._plans(run)
@@ -171,14 +172,14 @@ class RunController:
 
     async def _recall_plans(self, raw: dict[str, Any]) -> None:
         """Read the plans a run had before this process, settled ones too."""
-        run = IncidentRun.model_validate(raw)
-        if run.status.diagnosed_at is None:
+        run, store = IncidentRun.model_validate(raw), self._context.store
+        key = (run.metadata.namespace or "", run.metadata.name)
+        if run.status.diagnosed_at is None and key not in store.plans_in_doubt:
             return
         label = f"ops.shopsmart.com/run={run.metadata.name[:63].rstrip('-.')}"
-        async for plan in self._context.kube.stored(
-            "RemediationPlan", run.metadata.namespace or "", label_selector=label
-        ):
-            self._context.store.put("RemediationPlan", plan)
+        async for plan in self._context.kube.stored("RemediationPlan", key[0], label_selector=label):
+            store.put("RemediationPlan", plan)
+        store.plans_in_doubt.discard(key)
 
     def _hand_on(self, run: IncidentRun, status: IncidentRunStatus) -> None:
         """Wake the plans that the stored status concerns: the one with the baton, or all at the end.
