@@ -15,9 +15,7 @@ from typing import Any
 from dev.processes import StartError, tail, wait_until
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(
-    ["incident_operator.runtime.app", "incident_operator.actions.catalogue", "kubernetes.aio.client", "kopf"]
-)
+_context.set_forkserver_preload(["dev.operator_warm"])
 
 
 def _serve(arguments: Sequence[str], env: Mapping[str, str], log: str) -> None:

@@ -16,7 +16,7 @@ from dev.shop.faults import FAULTS
 from .world import TIME_SCALE, World, outcome, story
 
 #: A world mostly waits, for telemetry and for stability: so many keep two cores busy.
-AT_ONCE = 3
+AT_ONCE = 5
 #: So busy that a Lease of the shortest kind would be lost again and again by itself. Seconds.
 LEASE_SECONDS = 5
 #: Until a run has ended, with whatever was done to its operator, on a machine with other things to do.

@@ -5,6 +5,7 @@ is the catalogue's read operations; every call of a plan is made under a session
 on its resources. Source: decision 23; botocore facts (retries, read timeouts) in facts on AWS, section 5.
 """
 
+import functools
 import json
 import logging
 import re
@@ -16,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -47,6 +49,38 @@ SESSION_SECONDS = 900
 POLICY_LIMIT = 2048
 #: A session this close to its end is not used any more.
 _RENEW_BEFORE = timedelta(seconds=120)
+
+#: botocore's session is not made for threads; creating a client is what it is used for.
+_creating = threading.Lock()
+
+
+@functools.cache
+def _core() -> botocore.session.Session:
+    """Return the one session that all clients are made from: it reads the description of a service once."""
+    return botocore.session.get_session()
+
+
+def prepare() -> None:
+    """Read what botocore knows of the services that are read: half a second that no diagnosis should wait for."""
+    with _creating:
+        _core().get_available_partitions()
+        for service in sorted({"sts", *(service for service, _ in READS)}):
+            _core().get_service_model(service)
+
+
+def _client(service: str, region: str, config: Config, credentials: Mapping[str, Any] | None = None) -> Any:
+    """Return a client with the given credentials, else with the operator's own."""
+    given = {}
+    if credentials is not None:
+        given = {
+            "aws_access_key_id": credentials["AccessKeyId"],
+            "aws_secret_access_key": credentials["SecretAccessKey"],
+            "aws_session_token": credentials["SessionToken"],
+        }
+    with _creating:
+        session = boto3.session.Session(botocore_session=_core())
+        return session.client(service, region_name=region, config=config, **given)  # type: ignore[call-overload]
+
 
 _DENIED = frozenset(
     {
@@ -295,7 +329,7 @@ class Gateway:
             connect_timeout=min(3.0, timeout.total_seconds()),
             read_timeout=timeout.total_seconds(),
         )
-        return self._client(credentials, call.service, region, config)
+        return _client(call.service, region, config, credentials)
 
     def _reading_client(self, grant: AwsGrant, region: str, service: str) -> Any:
         role = grant.read_role_arn or grant.role_arn
@@ -307,26 +341,17 @@ class Gateway:
                 session = _Session(credentials=credentials, until=credentials["Expiration"].astimezone(UTC))
                 self._sessions[role, region] = session
             if service not in session.clients:
-                session.clients[service] = self._client(session.credentials, service, region, _READ_CONFIG)
+                session.clients[service] = _client(service, region, _READ_CONFIG, session.credentials)
             return session.clients[service]
 
     def _assume(self, role: str, region: str, name: str, policy: str) -> Mapping[str, Any]:
         if self._sts is None:
-            self._sts = boto3.session.Session(region_name=region).client("sts", config=_READ_CONFIG)
+            self._sts = _client("sts", region, _READ_CONFIG)
         answer = self._sts.assume_role(
             RoleArn=role, RoleSessionName=name, Policy=policy, DurationSeconds=SESSION_SECONDS
         )
         credentials: Mapping[str, Any] = answer["Credentials"]
         return credentials
-
-    def _client(self, credentials: Mapping[str, Any], service: str, region: str, config: Config) -> Any:
-        session = boto3.session.Session(
-            aws_access_key_id=credentials["AccessKeyId"],
-            aws_secret_access_key=credentials["SecretAccessKey"],
-            aws_session_token=credentials["SessionToken"],
-            region_name=region,
-        )
-        return session.client(service, config=config)  # type: ignore[call-overload]
 
 
 class GrantReader:

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..actions.catalogue import infos
 from ..adapters.admission import AdmissionProof
-from ..adapters.aws import Gateway
+from ..adapters.aws import Gateway, prepare
 from ..adapters.clock import Clock
 from ..adapters.evaluator import Evaluator
 from ..adapters.kube import Kube, KubeError, NotFound
@@ -68,6 +68,7 @@ class App:
             self._why_not_ready = None
             acquiring = asyncio.create_task(leader.acquire())
             stopping = asyncio.create_task(self._stop.wait())
+            await asyncio.to_thread(prepare)  # also while another leads: who takes over is ready for its first run
             await asyncio.wait({acquiring, stopping}, return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
             if not acquiring.done():
