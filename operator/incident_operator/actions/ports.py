@@ -14,7 +14,8 @@ class ReadError(Exception):
 
     `reason` is one of AccessDenied, NotFound, Throttled, Timeout, Unreachable, InvalidRequest, MalformedAnswer,
     NotGranted; of connections also Refused, ConnectionMissing, ConnectionInvalid, RoleTooPowerful; and two that are
-    the symptom, no trouble of ours: ConnectionSlotsExhausted, StartingUp. `code` is the target's own error code.
+    the symptom, no trouble of ours: ConnectionSlotsExhausted, StartingUp; and InternalError, of an action that failed
+    in a way it does not foresee. `code` is the target's own error code.
     `message` is safe to store (no free text of the target).
     """
 

@@ -5,10 +5,11 @@ Everything here is effect: it runs before or after a decision, never inside one.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -28,6 +29,10 @@ from ..core.run import CheckResult, FixResult, detected_at, outputs, plan_attemp
 from ..core.runbook import bind_inputs
 from .context import Context
 from .resolving import is_stale
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: How long before its detection an incident is taken to have begun; scaled.
 LEAD = timedelta(minutes=15)
@@ -121,11 +126,14 @@ async def _ask(
         return _gave_no_answer(context, check, started_at, CheckState.ERROR, "ExpressionFailed", rendered.error)
     inputs = action.inputs_model.model_validate(_without_nulls(rendered.value))
     reader = context.reader(grant, since=scope.since, memo=scope.memo, run=scope.run)
-    facts = await context.pool.run(action.observe, inputs, reader, timeout=context.settings.observe_timeout)
-    output = action.output(facts).wire()
+
+    def look() -> tuple[dict[str, Any], Sequence[Found] | Unclear]:
+        facts = action.observe(inputs, reader)
+        return action.output(facts).wire(), action.findings(inputs, facts)
+
+    output, answer = await _of_the_catalogue(context, check.action, look)
     if len(json.dumps(output)) > MAX_OUTPUT_BYTES:
         output = {"outputTooLarge": True}
-    answer = action.findings(inputs, facts)
     found = answer.found if isinstance(answer, Unclear) else tuple(answer)
     findings = [_finding(check, action, f) for f in found]
     extra, failure = await _runbook_findings(context, scope, check, inputs, output)
@@ -271,7 +279,7 @@ async def _plan(
         message = f"no ActionGrant permits {fix.action} here; ask a platform admin for one"
         return FixResult(name=fix.name, state=FixState.NOT_APPLICABLE, reason="GrantMissing", message=message)
     wire = _without_nulls(rendered.value)
-    _, draft, _ = await draft_fix(context, scope, fix.action, wire, grant)
+    draft = await _draft(context, scope, fix.action, wire, grant)
     if isinstance(draft, NotApplicable):
         return FixResult(name=fix.name, state=FixState.NOT_APPLICABLE, reason=draft.reason, message=draft.message)
     permission: Permission = await context.pool.run(
@@ -307,16 +315,34 @@ async def _plan(
     return FixResult(name=fix.name, plan=plan, gates=gates)
 
 
-async def draft_fix(
+async def _draft(
     context: Context, scope: Scope, name: str, wire: Mapping[str, Any], grant: ActionGrant
-) -> tuple[FixAction[Any, Any], PlanDraft | NotApplicable, Any]:
-    """Observe and plan one fix. Returns the action, its draft and the facts. Errors: ReadError, ValidationError."""
+) -> PlanDraft | NotApplicable:
+    """Observe and plan one fix. Errors: ReadError, ValidationError, TimeoutError."""
     action = catalogue()[name]
     assert isinstance(action, FixAction)  # noqa: S101  (core.runbook refuses a check used as a fix)
     inputs = action.inputs_model.model_validate(wire)
     reader = context.reader(grant, since=scope.since, memo=scope.memo, run=scope.run)
-    facts = await context.pool.run(action.observe, inputs, reader, timeout=context.settings.observe_timeout)
-    return action, action.plan(inputs, facts), facts
+    return await _of_the_catalogue(context, name, lambda: action.plan(inputs, action.observe(inputs, reader)))
+
+
+async def _of_the_catalogue(context: Context, name: str, work: Callable[[], T]) -> T:
+    """Do what an action does, in a thread. Errors: ReadError, TimeoutError.
+
+    What an action did not foresee is an answer as well: a run would otherwise begin again for ever.
+    """
+
+    def contained() -> T:
+        try:
+            return work()
+        except (ReadError, TimeoutError):
+            raise
+        except Exception:
+            log.exception("action %s failed in a way that it does not foresee", name)
+            message = f"{name} failed in a way that it does not foresee: the operator's log has the traceback"
+            raise ReadError("InternalError", message) from None
+
+    return await context.pool.run(contained, timeout=context.settings.observe_timeout)
 
 
 def same_plan(plan: RemediationPlan, draft: PlanDraft, grant: ActionGrant) -> bool:
