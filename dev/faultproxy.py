@@ -196,7 +196,7 @@ class FaultProxy:
             if self._delay:
                 await asyncio.sleep(self._delay)
             if fault is not None and not fault.harm.done:
-                fault.strike()
+                await asyncio.to_thread(fault.strike)  # it may take a while, and all else goes on
                 if fault.harm == Harm.UNSENT:
                     return _drop(request)
                 if fault.harm != Harm.CUT_OFF:
@@ -235,7 +235,7 @@ class FaultProxy:
                 timeout=aiohttp.ClientTimeout(total=None, connect=5),
             ) as answer:
                 if fault is not None and fault.harm.done:
-                    fault.strike()
+                    await asyncio.to_thread(fault.strike)
                     if fault.harm == Harm.LOST:
                         return _drop(request)
                     await asyncio.sleep(fault.seconds)

@@ -16,9 +16,13 @@ from dev.shop.faults import FAULTS
 from .world import TIME_SCALE, World, outcome, story
 
 #: A world mostly waits, for telemetry and for stability: so many keep two cores busy.
-AT_ONCE = 5
-#: So busy that a Lease of the shortest kind would be lost again and again by itself. Seconds.
+AT_ONCE = 4
+#: So busy that a shorter Lease would be lost again and again by itself. Seconds.
 LEASE_SECONDS = 5
+#: Harm.LATE of a call is later than this. Seconds.
+CALL_SECONDS = 2
+#: Customers a second: each of theirs is a process's start where the function times out.
+CUSTOMERS = 3
 #: Until a run has ended, with whatever was done to its operator, on a machine with other things to do.
 RUN_SECONDS = 180.0
 
@@ -50,10 +54,10 @@ def cure(world: World, playbook: Playbook, faults: Callable[[OperatorProcess], I
     """Break, apply, meet the faults, and wait for the end; an operator that ends is started anew."""
     proxy = world.proxy
     assert proxy is not None
-    operator = world.operator(**{"lease-duration": f"{LEASE_SECONDS}s"})
+    operator = world.operator(**{"lease-duration": f"{LEASE_SECONDS}s", "call-timeout": f"{CALL_SECONDS}s"})
     armed = list(faults(operator)) if faults else []
     proxy.arm(*armed)
-    with world.customers() as customers:
+    with world.customers(CUSTOMERS) as customers:
         name = break_and_apply(world, playbook)
         operator.start()
         if playbook.asks:

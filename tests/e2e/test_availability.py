@@ -17,7 +17,7 @@ from dev.shop.shop import Shop
 from incident_operator.api.meta import parse_instant
 from incident_operator.runtime.app import EXIT_LEASE_LOST
 
-from .cures import RUN_SECONDS, Cure, Playbook, break_and_apply, judged
+from .cures import CALL_SECONDS, RUN_SECONDS, Cure, Playbook, break_and_apply, judged
 from .world import World
 
 POLICY = Playbook(fault="inc-2023-1247", ends="Resolved/Runbook")
@@ -104,7 +104,7 @@ def make_pair(make_world: Callable[..., World]) -> Callable[..., Pair]:
     def make(lease: int = LEASE_SECONDS, **options: Any) -> Pair:
         world = make_world()
         proxies = (world.another_proxy(), world.another_proxy())
-        options = {"lease-duration": f"{lease}s", **options}
+        options = {"lease-duration": f"{lease}s", "call-timeout": f"{CALL_SECONDS}s", **options}
         first, second = (
             Replica(operator=world.operator(name, proxy, **options), proxy=proxy)
             for name, proxy in zip(("first", "second"), proxies, strict=True)

@@ -19,7 +19,7 @@ from incident_operator.adapters.kube import Conflict, Kube, KubeError, NotLeadin
 from incident_operator.api.grant import ActionGrant
 from tests.builders import a_call
 
-from .cures import LEASE_SECONDS, Playbook, cure, cure_all, problems
+from .cures import CALL_SECONDS, LEASE_SECONDS, Playbook, cure, cure_all, problems
 from .world import World
 
 PLAYBOOK = Playbook(fault="inc-2023-1247", ends="Resolved/Runbook")
@@ -28,9 +28,9 @@ HARMS = (*REFUSALS, Harm.LOST, Harm.LATE, Harm.CUT_OFF)
 #: Longer than the client waits for an answer, and longer than the Lease lasts.
 SECONDS = {
     (Side.API, Harm.LATE): 11.0,
-    (Side.AWS, Harm.LATE): 3.0,
+    (Side.AWS, Harm.LATE): CALL_SECONDS + 1.0,
     (Side.API, Harm.CUT_OFF): LEASE_SECONDS + 1.0,
-    (Side.AWS, Harm.CUT_OFF): 4.0,
+    (Side.AWS, Harm.CUT_OFF): CALL_SECONDS + 2.0,
 }
 
 

@@ -76,8 +76,9 @@ class World:
             "namespaces": self.name,
             "operator-namespace": OPERATOR_NAMESPACE,
             "time-scale": f"{TIME_SCALE:g}",
-            "lease-duration": "2s",
-            "call-timeout": "2s",
+            # Short, but not so short that a busy machine loses them by itself.
+            "lease-duration": "6s",
+            "call-timeout": "6s",
             **options,
         }
         arguments = [text for name, value in given.items() for text in (f"--{name}", str(value))]
