@@ -17,7 +17,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import boto3
-import botocore.session
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -50,22 +49,24 @@ POLICY_LIMIT = 2048
 #: A session this close to its end is not used any more.
 _RENEW_BEFORE = timedelta(seconds=120)
 
-#: botocore's session is not made for threads; creating a client is what it is used for.
+#: boto3's session is not made for threads; creating a client is what it is used for.
 _creating = threading.Lock()
 
 
 @functools.cache
-def _core() -> botocore.session.Session:
+def _session() -> boto3.session.Session:
     """Return the one session that all clients are made from: it reads the description of a service once."""
-    return botocore.session.get_session()
+    return boto3.session.Session()
 
 
 def prepare() -> None:
-    """Read what botocore knows of the services that are read: half a second that no diagnosis should wait for."""
-    with _creating:
-        _core().get_available_partitions()
-        for service in sorted({"sts", *(service for service, _ in READS)}):
-            _core().get_service_model(service)
+    """Read what botocore knows of the services that are read: half a second that no diagnosis should wait for.
+
+    A client is the only way to have it read; these are made with nobody's credentials, and dropped.
+    """
+    nobody = {"AccessKeyId": "", "SecretAccessKey": "", "SessionToken": ""}
+    for service in sorted({"sts", *(service for service, _ in READS)}):
+        _client(service, "us-east-1", _READ_CONFIG, nobody)
 
 
 def _client(service: str, region: str, config: Config, credentials: Mapping[str, Any] | None = None) -> Any:
@@ -78,8 +79,7 @@ def _client(service: str, region: str, config: Config, credentials: Mapping[str,
             "aws_session_token": credentials["SessionToken"],
         }
     with _creating:
-        session = boto3.session.Session(botocore_session=_core())
-        return session.client(service, region_name=region, config=config, **given)  # type: ignore[call-overload]
+        return _session().client(service, region_name=region, config=config, **given)  # type: ignore[call-overload]
 
 
 _DENIED = frozenset(
