@@ -188,7 +188,7 @@ def test_other_calls_are_answered_while_a_function_runs(account: Account) -> Non
     while thread.is_alive():
         account.client("iam").get_role(RoleName="app")
         calls += 1
-    assert calls > 10
+    assert calls > 2, "each waited for the function"
 
 
 def test_dry_run_and_event_answer_at_once(account: Account) -> None:
