@@ -115,6 +115,8 @@ def test_one_person_may_break_the_glass_with_the_verb_and_a_reason(world: World)
         world.apply(manifest)
         world.admin.apply([_role("incident-break-glass", "alice", world.name)])
         name = manifest["metadata"]["name"]
+        # When CloudTrail shows who took it away, that is another plan, and an approval of the former one is void.
+        assert wait_until(lambda: "AccessRemovedOnPurpose" in world.open_plan(name)["spec"]["askBecause"], seconds=60)
         plan = world.open_plan(name)
         word = world.say("alice", "Approve", plan, tier=plan["spec"]["tier"], breakGlass=True, reason="nobody is awake")
         assert world.answer(word)["status"] == "True"
@@ -144,17 +146,28 @@ def test_a_world_that_changed_voids_the_approval(world: World) -> None:
 # --- stop in the middle of a plan of three calls ---
 
 
-def stopped_at_the_first_call(world: World, act: Callable[[dict[str, Any]], None]) -> str:
-    """Apply the run of a plan with three calls, and let `act` happen when the first has been made; return its name."""
+#: So that a call is still under way when what people said meanwhile has been heard.
+PATIENT = {"call-timeout": "30s"}
+
+
+def stopped_at_the_first_call(world: World, act: Callable[[dict[str, Any]], object], seconds: float = 0.5) -> str:
+    """Apply the run of a plan with three calls, and let `act` happen while the first is under way; return its name.
+
+    Shape: AWS has made the call, and answers so many seconds after `act` has returned.
+    """
     assert world.proxy is not None
     manifest = world.manifest(SETTING.example)
     name = str(manifest["metadata"]["name"])
-    # AWS has done it, and says so a little later: people speak while the call is under way.
-    first = Fault(what=Side.AWS, harm=Harm.LATE, seconds=0.5, act=lambda: act(world.run(name)))
+    first = Fault(what=Side.AWS, harm=Harm.LATE, seconds=seconds, act=lambda: act(world.run(name)))
     world.proxy.arm(first)
     world.apply(manifest)
     assert first.struck.wait(60), story(world.status(name))
     return name
+
+
+def heard(world: World, who: str, verb: str, run: dict[str, Any], **spec: Any) -> None:
+    """Let a person speak, and wait until the operator has heard it."""
+    assert world.answer(world.say(who, verb, run, **spec), seconds=20)["status"] == "True"
 
 
 def _journal_of(world: World) -> tuple[dict[str, Any], list[str]]:
@@ -165,9 +178,9 @@ def _journal_of(world: World) -> tuple[dict[str, Any], list[str]]:
 def test_cancelled_in_the_middle_status_is_what_the_simulator_saw(make_world: Callable[..., World]) -> None:
     """One call made, two not: said exactly, and nothing more is called."""
     world = make_world(through_proxy=True)
-    with world.customers(), world.operator():
+    with world.customers(), world.operator(**PATIENT):
         broken(world, SETTING)
-        name = stopped_at_the_first_call(world, lambda run: world.say("bob", "Cancel", run, then="Leave") and None)
+        name = stopped_at_the_first_call(world, lambda run: heard(world, "bob", "Cancel", run, then="Leave"))
         status = world.finished(name)
     assert outcome(status) == "Cancelled/Cancelled", story(status)
     assert operations(world) == ["UpdateFunctionConfiguration"]
@@ -182,10 +195,10 @@ def test_cancelled_in_the_middle_status_is_what_the_simulator_saw(make_world: Ca
 def test_cancelled_with_revert_everything_is_as_before(make_world: Callable[..., World]) -> None:
     """The former state, exactly."""
     world = make_world(through_proxy=True)
-    with world.customers(), world.operator():
+    with world.customers(), world.operator(**PATIENT):
         broken(world, SETTING)
         before = world.dump()
-        name = stopped_at_the_first_call(world, lambda run: world.say("bob", "Cancel", run, then="Revert") and None)
+        name = stopped_at_the_first_call(world, lambda run: heard(world, "bob", "Cancel", run, then="Revert"))
         status = world.finished(name)
     assert outcome(status) == "Cancelled/Cancelled", story(status)
     plan, _ = _journal_of(world)
@@ -196,11 +209,9 @@ def test_cancelled_with_revert_everything_is_as_before(make_world: Callable[...,
 def test_paused_in_the_middle_nothing_is_called_until_somebody_resumes(make_world: Callable[..., World]) -> None:
     """Status says how far it is, who stopped it, and what comes next; then it goes on and helps."""
     world = make_world(through_proxy=True)
-    with world.customers(), world.operator():
+    with world.customers(), world.operator(**PATIENT):
         broken(world, SETTING)
-        name = stopped_at_the_first_call(
-            world, lambda run: world.say("bob", "Pause", run, reason="let me look") and None
-        )
+        name = stopped_at_the_first_call(world, lambda run: heard(world, "bob", "Pause", run, reason="let me look"))
         assert wait_until(lambda: _held(world) == ["Paused"], seconds=30), _journal_of(world)
         assert operations(world) == ["UpdateFunctionConfiguration"]
         assert "1 of 3 calls are made; next: publish a version" in _journal_of(world)[0]["status"]["message"]
@@ -222,7 +233,7 @@ def test_a_halt_holds_every_call_and_its_end_lets_them_go_on(make_world: Callabl
         patch = json.dumps({"spec": {"suspended": value}})
         world.admin.run("patch", "actiongrant", world.name, "--type=merge", "-p", patch)
 
-    with world.customers(), world.operator():
+    with world.customers(), world.operator(**PATIENT):
         broken(world, SETTING)
         name = stopped_at_the_first_call(world, lambda _: suspended({"reason": "game day"}))
         assert wait_until(lambda: _held(world) == ["GrantSuspended"], seconds=30), _journal_of(world)
@@ -240,9 +251,9 @@ def test_a_run_deleted_in_the_middle_is_cancelled_and_leaves_no_finalizer(make_w
     def delete(run: dict[str, Any]) -> None:
         world.admin.run("delete", "incidentrun", "-n", world.name, run["metadata"]["name"], "--wait=false")
 
-    with world.customers(), world.operator():
+    with world.customers(), world.operator(**PATIENT):
         broken(world, SETTING)
-        stopped_at_the_first_call(world, delete)
+        stopped_at_the_first_call(world, delete, seconds=3)
         gone = ("get", "incidentruns,remediationplans", "-n", world.name, "-o", "name")
         assert wait_until(lambda: world.admin.run(*gone).strip() == "", seconds=60), world.log()
     assert operations(world) == ["UpdateFunctionConfiguration"]
