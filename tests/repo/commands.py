@@ -55,6 +55,9 @@ COMMANDS: Mapping[str, str] = {
     "kubectl incident lint manifests/runbooks/lambda-failures.yaml examples/incident-run.yaml": (
         "tests/cli/test_lint.py::test_what_is_shipped_is_well"
     ),
+    "kubectl incident suggest users cannot log in 403 from S3": (
+        "tests/cli/test_suggest.py::test_a_runbook_is_suggested_for_what_people_see"
+    ),
     "kubectl incident explain iam.restore-role-access": (
         "tests/cli/test_explain.py::test_an_action_is_explained_from_its_class"
     ),

@@ -37,9 +37,11 @@ from ..actions.reads import READS, ListedRead, permissions
 from ..api.grant import ActionGrant, AwsGrant
 from ..api.plan import Call, Permission, Read
 from ..core.expressions import plain
+from ..core.plan import RETRYABLE
 from ..core.redact import redact
 from . import cache, probe, sql
 from .connections import Connections
+from .tally import Tally
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +103,21 @@ _THROTTLED = frozenset(
 )
 #: Reasons of a failed read that may be gone in a moment.
 _PASSING = frozenset({"Throttled", "Timeout", "Unreachable"})
+#: Codes that are counted by their own name. What a service answers could be anything: any other is counted as Other.
+_COUNTED = (
+    _DENIED
+    | _THROTTLED
+    | _PASSING
+    | RETRYABLE
+    | {code for listed in READS.values() for code in listed.missing}
+    | {
+        *("CallNotInCatalogue", "EarlierResultMissing", "SessionPolicyEmpty", "SessionPolicyTooLong", "NoCredentials"),
+        *("InvalidRequest", "MalformedAnswer", "NotSentInTime", "InternalError", "InternalFailure", "ServiceException"),
+        *("InvalidParameterValueException", "LimitExceeded", "LimitExceededException", "MalformedPolicyDocument"),
+        *("ConnectTimeoutError", "ConnectionClosedError", "EndpointConnectionError", "ReadTimeoutError"),
+        *("ValidationError", "ValidationException"),
+    }
+)
 _READ_CONFIG = Config(
     retries={"mode": "standard", "total_max_attempts": 5},
     connect_timeout=2,
@@ -172,6 +189,9 @@ class Gateway:
         self._lock = threading.Lock()
         self._sessions: dict[tuple[str, str], _Session] = {}
         self._sts: Any = None
+        #: A call and its client's retries are one. What the listed read means by "there is none" is no error.
+        self.calls = Tally("service", "operation")
+        self.errors = Tally("service", "operation", "code")
 
     def memo(self) -> Memo:
         """Return a memo for one diagnosis."""
@@ -203,6 +223,28 @@ class Gateway:
         listed = READS.get((service, operation))
         if listed is None:
             raise PermissionError(f"{service}.{operation} is not a listed read")
+        self.calls.count(service, operation)
+        try:
+            return self._read(grant, region, service, operation, arguments, listed)
+        except NotFound:
+            raise
+        except ReadError as error:
+            self._failed(service, operation, error.code or error.reason)
+            raise
+
+    def _failed(self, service: str, operation: str, code: str) -> None:
+        code = code.removeprefix("AssumeRole.")
+        self.errors.count(service, operation, code if code in _COUNTED else "Other")
+
+    def _read(
+        self,
+        grant: AwsGrant,
+        region: str,
+        service: str,
+        operation: str,
+        arguments: Mapping[str, Any],
+        listed: ListedRead,
+    ) -> Any:
         try:
             client = self._reading_client(grant, region, service)
             answer = _ask(client, operation, arguments, listed)
@@ -262,6 +304,22 @@ class Gateway:
         it the call is not sent any more, since whoever judges the intent by then takes it for sent or lost.
         Errors: CallFailed.
         """
+        try:
+            return self._execute(call, grant, region, run_name, results, timeout, deadline)
+        except CallFailed as failed:
+            self._failed(call.service, call.operation, failed.code)
+            raise
+
+    def _execute(
+        self,
+        call: Call,
+        grant: AwsGrant,
+        region: str,
+        run_name: str,
+        results: Mapping[int, Any],
+        timeout: timedelta,
+        deadline: datetime,
+    ) -> CallAnswer:
         if not any(
             call.permissions and set(call.permissions) <= set(a.writes)
             for a in catalogue().values()
@@ -274,6 +332,7 @@ class Gateway:
         client = self._calling_client(call, grant, region, run_name, timeout)
         if self._now() >= deadline:
             raise CallFailed("NotSentInTime", definite=True)
+        self.calls.count(call.service, call.operation)
         try:
             answer = getattr(client, call.operation)(**arguments)
             kept = _kept(answer, call.keep)
@@ -347,9 +406,17 @@ class Gateway:
     def _assume(self, role: str, region: str, name: str, policy: str) -> Mapping[str, Any]:
         if self._sts is None:
             self._sts = _client("sts", region, _READ_CONFIG)
-        answer = self._sts.assume_role(
-            RoleArn=role, RoleSessionName=name, Policy=policy, DurationSeconds=SESSION_SECONDS
-        )
+        self.calls.count("sts", "assume_role")
+        try:
+            answer = self._sts.assume_role(
+                RoleArn=role, RoleSessionName=name, Policy=policy, DurationSeconds=SESSION_SECONDS
+            )
+        except ClientError as error:
+            self._failed("sts", "assume_role", _code(error))
+            raise
+        except BotoCoreError as error:
+            self._failed("sts", "assume_role", type(error).__name__)
+            raise
         credentials: Mapping[str, Any] = answer["Credentials"]
         return credentials
 

@@ -43,6 +43,8 @@ class Evaluator:
     def __init__(self) -> None:
         self._child: asyncio.subprocess.Process | None = None
         self._lock = asyncio.Lock()
+        #: How often a child had to be replaced.
+        self.restarts = 0
 
     async def expressions(
         self, sources: Sequence[str], scope: Scope, variables: Mapping[str, Any], *, owner: str
@@ -72,6 +74,7 @@ class Evaluator:
                 if not answer:
                     raise ConnectionResetError
             except (TimeoutError, ConnectionError, ValueError):
+                self.restarts += 1
                 await self.close()
                 answer = json.dumps([{"beyond": True} for _ in jobs]).encode()
         answers: list[dict[str, Any]] = json.loads(answer)
@@ -82,6 +85,7 @@ class Evaluator:
 
     async def _started(self) -> asyncio.subprocess.Process:
         if self._child is None or self._child.returncode is not None:
+            self.restarts += self._child is not None
             self._child = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",

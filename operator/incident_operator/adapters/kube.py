@@ -25,11 +25,21 @@ from ..api.meta import API_VERSION, GROUP, VERSION, format_instant
 from ..core.redact import redact, redact_json
 from .clock import Clock
 from .store import Raw
+from .tally import Tally
 
 log = logging.getLogger(__name__)
 
 _TIMEOUT = aiohttp.ClientTimeout(total=10, connect=3)
 _PLURALS = {kind.resource.kind: kind.resource for kind in KINDS}
+_KINDS = {
+    **{kind.resource.plural: kind.resource.kind for kind in KINDS},
+    "controllerrevisions": "ControllerRevision",
+    "events": "Event",
+    "leases": "Lease",
+    "namespaces": "Namespace",
+    "secrets": "Secret",
+}
+_VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _LABELS_FOR = 30.0
 
 
@@ -118,6 +128,8 @@ class Kube:
         self.events_dropped = 0
         self.writes = 0
         self.conflicts = 0
+        #: Requests without success, by class of error; a dry run is refused on purpose and is not counted.
+        self.errors = Tally("verb", "kind", "reason")
 
     @classmethod
     async def connect(cls, clock: Clock) -> "Kube":
@@ -152,6 +164,24 @@ class Kube:
 
         Shape: `fenced` False is the election's own: it writes before anybody leads.
         """
+        query = query or {}
+        try:
+            return await self._answer(method, path, query, body, content_type, timeout, fenced)
+        except KubeError as error:
+            if "dryRun" not in query:
+                self.errors.count(*asked(method, path), type(error).__name__)
+            raise
+
+    async def _answer(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any],
+        body: Any,
+        content_type: str,
+        timeout: aiohttp.ClientTimeout,
+        fenced: bool,
+    ) -> Any:
         headers = {"Accept": "application/json", "Content-Type": content_type}
         await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         url = f"{self._api.configuration.host}{path}" + (f"?{urlencode(query)}" if query else "")
@@ -348,6 +378,16 @@ class Kube:
         self._events[known] = (name, 1)
         while len(self._events) > 2000:
             self._events.popitem(last=False)
+
+
+def asked(method: str, path: str) -> tuple[str, str]:
+    """Return verb and kind of a request, as RBAC names the one and manifests the other; never a name."""
+    parts = path.strip("/").split("/")
+    parts = parts[2 if parts[0] == "api" else 3 :]
+    if len(parts) > 2 and parts[0] == "namespaces":
+        parts = parts[2:]
+    kind = _KINDS.get(parts[0], "Other") if parts else "Other"
+    return _VERBS.get(method, "get" if len(parts) > 1 else "list"), kind
 
 
 async def _load_config() -> None:

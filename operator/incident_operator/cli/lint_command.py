@@ -17,7 +17,7 @@ def lint_files(files: Sequence[str]) -> int:
     documents: list[Document] = []
     found: list[Problem] = []
     for file in files:
-        read_, wrong = read("<stdin>" if file == "-" else file, _text(file))
+        read_, wrong = read("<stdin>" if file == "-" else file, text_of(file))
         documents += read_
         found += wrong
     found += problems(documents)
@@ -29,7 +29,8 @@ def lint_files(files: Sequence[str]) -> int:
     return EXIT_ERROR if found else EXIT_RESOLVED
 
 
-def _text(file: str) -> str:
+def text_of(file: str) -> str:
+    """Return a file's text; `-` is stdin. Errors: CommandError where it can't be read."""
     try:
         return sys.stdin.read() if file == "-" else Path(file).read_text()
     except (OSError, UnicodeDecodeError) as error:

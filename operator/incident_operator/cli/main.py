@@ -108,6 +108,25 @@ def lint(files: tuple[str, ...]) -> None:
 
 
 @cli.command()
+@click.argument("words", nargs=-1, required=True, metavar="TEXT...")
+@click.option("-f", "--file", "files", multiple=True, metavar="FILE", help="Of these manifests instead; - is stdin.")
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@kube_options
+@click.pass_obj
+def suggest(obj: Where, /, words: tuple[str, ...], files: tuple[str, ...], output: str, **where: Any) -> None:
+    """Name the runbooks that fit what people see, TEXT, best first, and say which words each was found by.
+
+    Words are looked for in symptoms, title, incident type, findings and history of every ClusterRunbook and of the
+    namespace's Runbooks. One that is nowhere is said to match nothing.
+
+    Exit code: 0 some runbook is named. 2 none matches, and all are listed. 1 any error, 64 wrong usage.
+    """
+    from .suggest_command import suggest_runbooks
+
+    sys.exit(suggest_runbooks(None if files else connect(obj, where), " ".join(words), files=files, output=output))
+
+
+@cli.command()
 @click.argument("action", required=False)
 def explain(action: str | None) -> None:
     """Explain an ACTION of the catalogue; without one, list them all.

@@ -15,6 +15,7 @@ from ..adapters.kube import Kube
 from ..adapters.locks import Locks
 from ..adapters.pool import Pool
 from ..adapters.store import Key, Store
+from ..adapters.tally import Tally
 from ..api.grant import ActionGrant
 from ..api.run import IncidentRun
 from ..core.expressions import Scope
@@ -60,6 +61,9 @@ class Context:
     enqueue: Callable[[str, Key], None]
     #: Bounds the connections to each database and cache.
     slots: Slots = field(default_factory=Slots)
+    #: How runs and plans ended, by what this process wrote.
+    ends: Tally = field(default_factory=lambda: Tally("phase", "outcome", "severity"))
+    outcomes: Tally = field(default_factory=lambda: Tally("outcome", "risk"))
     #: Whether this process is about to end: what is under way is finished, nothing new is begun.
     stopping: Callable[[], bool] = lambda: False
 

@@ -96,6 +96,8 @@ class PlanController:
                 session.replanned = session.observed = session.guarded = None
                 if decision.status.state != plan.status.state:
                     session.judged = None  # else kept: the next look is due `verify.every` after it
+                    if decision.status.state in TERMINAL:
+                        context.outcomes.count(str(decision.status.state), str(plan.spec.risk))
                 if not session.busy:
                     session.answered = None
                 context.enqueue(RUN, (key[0], plan.spec.run_ref.name))

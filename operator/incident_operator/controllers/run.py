@@ -109,6 +109,9 @@ class RunController:
                     self._context.store.put(KIND, await self._context.kube.get(KIND, *key))
                     return now
                 self._context.store.put(KIND, raw)
+                if decision.status.settled:
+                    ended, severity = decision.status, run.spec.incident.severity
+                    self._context.ends.count(str(ended.phase), ended.outcome or "", str(severity))
             self._hand_on(run, decision.status)
             again = await self._perform(key, run, session, resolved, plans, decision.effects)
             stored = self._context.store.get(KIND, key)
@@ -342,6 +345,7 @@ class RunController:
             }
         )
         self._context.store.put("RemediationPlan", await self._context.kube.write_status(stored, status.wire()))
+        self._context.outcomes.count(str(PlanState.SUPERSEDED), str(plan.spec.risk))
 
     def _forget(self, key: Key) -> None:
         session = self._sessions.pop(key, None)

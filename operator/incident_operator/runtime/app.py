@@ -27,8 +27,9 @@ from ..controllers.context import Context
 from ..controllers.runbooks import Revisions, Runbooks
 from ..settings import Settings
 from .leader import Leader, LeaseLost
+from .metrics import Metrics, measure_leading, measure_standing
 from .queue import Item, Queue
-from .server import Metrics, Server
+from .server import Server
 from .watch import Watch
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class App:
         self._server = Server(
             self._metrics, lambda: self._why_not_ready, host=settings.http_host, port=settings.http_port
         )
-        self._queue = Queue(self._clock.monotonic)
+        self._queue = Queue(self._clock.monotonic, self._waited)
         self._stop = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -64,6 +65,7 @@ class App:
             await self._server.stop()
             return EXIT_FAILED
         leader = Leader(kube, self._clock, self._settings)
+        measure_standing(self._metrics, self._queue, leader, self._settings.workers)
         try:
             self._why_not_ready = None
             acquiring = asyncio.create_task(leader.acquire())
@@ -102,23 +104,7 @@ class App:
         )
         controllers = build(context)
         watch = Watch(store, kube, self._enqueue, self._settings.namespaces)
-        self._metrics.watch(
-            {
-                "queue_depth": ("Keys ready and waiting", lambda: float(self._queue.depth)),
-                "queue_oldest_seconds": ("Longest wait of a ready key", lambda: self._queue.oldest_age),
-                "leader": ("1 while this replica leads", lambda: float(leader.held())),
-                "leader_epoch": ("Number of this acquisition of the Lease", lambda: float(leader.epoch)),
-                "objects_held": (
-                    "Objects in memory",
-                    lambda: float(store.count(("IncidentRun", "RemediationPlan", "Intervention"))),
-                ),
-                "api_writes": ("Writes to the API server", lambda: float(kube.writes)),
-                "api_conflicts": ("Status writes that met a newer object", lambda: float(kube.conflicts)),
-                "events_dropped": ("Kubernetes Events that could not be posted", lambda: float(kube.events_dropped)),
-                "admission_proven": ("1 while a forged intervention is refused", lambda: float(admission.proven)),
-                "watch_events": ("Events of all watches", lambda: float(watch.events)),
-            }
-        )
+        measure_leading(self._metrics, context, watch)
         kube.may_write = leader.held
         leader.watch_over(_end)
         keeping = asyncio.create_task(leader.keep())
@@ -199,11 +185,11 @@ class App:
             wake_at = await controller.reconcile(key)
         except KubeError as error:
             pause = self._queue.retry(item, error.retry_after)
-            self._metrics.reconciles.labels(kind, "error").inc()
+            self._failed(kind, error)
             log.warning("%s %s/%s: %s; again in %.1f s", kind, *key, error, pause)
-        except Exception:
+        except Exception as error:
             pause = self._queue.retry(item)
-            self._metrics.reconciles.labels(kind, "error").inc()
+            self._failed(kind, error)
             log.exception("%s %s/%s failed; again in %.1f s", kind, *key, pause)
         else:
             self._queue.succeeded(item)
@@ -211,6 +197,13 @@ class App:
             if wake_at is not None:
                 self._queue.add_after(item, (wake_at - self._clock.now()).total_seconds() + 0.001)
         self._metrics.reconcile_seconds.labels(kind).observe(self._clock.monotonic() - began)
+
+    def _failed(self, kind: str, error: Exception) -> None:
+        self._metrics.reconciles.labels(kind, "error").inc()
+        self._metrics.reconcile_errors.labels(kind, type(error).__name__).inc()
+
+    def _waited(self, kind: str, seconds: float) -> None:
+        self._metrics.queue_wait.labels(kind).observe(seconds)
 
     async def _drain(self, store: Store, leader: Leader) -> None:
         """Wait until everything begun is written, and every call has its outcome in its journal."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from itertools import count
 
 from ..adapters.store import Key
+from ..adapters.tally import Tally
 
 #: Kind and key.
 Item = tuple[str, Key]
@@ -18,10 +19,15 @@ _FIRST_BACKOFF, _LAST_BACKOFF = 0.2, 60.0
 
 
 class Queue:
-    """One loop's property. Units: seconds of the monotonic clock."""
+    """One loop's property.
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
+    Units: seconds of the monotonic clock. Shape: `waited` is told, for each kind, how long a key was ready.
+    """
+
+    def __init__(self, clock: Callable[[], float], waited: Callable[[str, float], object] | None = None) -> None:
+        self._clock, self._waited = clock, waited
+        #: What was asked for and not there yet, and what failed.
+        self.adds, self.retries = Tally("kind"), Tally("kind")
         self._ready: OrderedDict[str, deque[Item]] = OrderedDict()
         self._queued: dict[Item, float] = {}
         self._busy: set[Item] = set()
@@ -38,6 +44,7 @@ class Queue:
         if item in self._busy:
             self._again.add(item)
         elif item not in self._queued:
+            self.adds.count(item[0])
             self._queued[item] = self._clock()
             self._ready.setdefault(item[1][0], deque()).append(item)
             self._changed.set()
@@ -58,6 +65,7 @@ class Queue:
         """Ask for a failed item again, later each time in a row. Returns the seconds until then."""
         failures = self._failures.get(item, 0)
         self._failures[item] = failures + 1
+        self.retries.count(item[0])
         pause: float = max(at_least, min(_FIRST_BACKOFF * 2.0 ** min(failures, 20), _LAST_BACKOFF))
         self.add_after(item, pause)
         return pause
@@ -76,7 +84,9 @@ class Queue:
                 self._ready.move_to_end(namespace)
                 if not items:
                     del self._ready[namespace]
-                del self._queued[item]
+                since = self._queued.pop(item)
+                if self._waited is not None:
+                    self._waited(item[0], self._clock() - since)
                 self._busy.add(item)
                 return item
             self._changed.clear()

@@ -1,40 +1,11 @@
 """Health and metrics over HTTP. Ready is not leading: a standby is ready to take over."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-
-class Metrics:
-    """The operator's own metrics, named as controller-runtime names its own."""
-
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self.reconciles = Counter(
-            "incident_operator_reconcile_total",
-            "Reconciles by kind and result",
-            ("kind", "result"),
-            registry=self.registry,
-        )
-        self.reconcile_seconds = Histogram(
-            "incident_operator_reconcile_seconds",
-            "Time of one reconcile, by kind",
-            ("kind",),
-            registry=self.registry,
-            buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5),
-        )
-
-    def watch(self, gauges: dict[str, tuple[str, Callable[[], float]]]) -> None:
-        """Read these values when they are asked for: `{name: (help, value)}`."""
-
-        class Collector:
-            def collect(self) -> Iterator[Metric]:
-                for name, (documentation, value) in gauges.items():
-                    yield GaugeMetricFamily(f"incident_operator_{name}", documentation, value=value())
-
-        self.registry.register(Collector())
+from .metrics import Metrics
 
 
 class Server:
@@ -67,4 +38,5 @@ class Server:
         return web.Response(text="ok\n") if why_not is None else web.Response(text=f"{why_not}\n", status=503)
 
     async def _serve_metrics(self, _: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(self._metrics.registry), content_type="text/plain")
+        headers = {"Content-Type": CONTENT_TYPE_PLAIN_0_0_4}
+        return web.Response(text=self._metrics.text(), headers=headers)

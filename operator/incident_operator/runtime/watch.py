@@ -13,6 +13,7 @@ import kopf
 
 from ..adapters.kube import Kube, KubeError
 from ..adapters.store import Key, Store, key_of
+from ..adapters.tally import Tally
 from ..api import GROUP, VERSION, WATCHED
 from ..api.meta import KubernetesObject
 
@@ -66,7 +67,7 @@ class Watch:
         self, store: Store, kube: Kube, enqueue: Callable[[str, Key], None], namespaces: tuple[str, ...]
     ) -> None:
         self._store, self._kube, self._enqueue, self._namespaces = store, kube, enqueue, namespaces
-        self.events = 0
+        self.seen = Tally("kind", "type")
 
     async def list_all(self) -> None:
         """Fill the store, so that nothing is decided on half of what there is, and ask for everything.
@@ -109,7 +110,8 @@ class Watch:
 
     def took(self, kind: str, event: str | None, raw: dict[str, Any]) -> None:
         """Take note of one event."""
-        self.events += 1
+        # An event without a type is of the list that a watch begins with.
+        self.seen.count(kind, event or "LISTED")
         raw = {**raw, "kind": kind}
         key = key_of(raw)
         if event == "DELETED":

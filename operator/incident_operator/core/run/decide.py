@@ -3,6 +3,7 @@
 The run is the story; the plan is the only truth about execution (decision 4).
 """
 
+from dataclasses import replace
 from datetime import datetime
 
 from ...api.run import RunPhase
@@ -12,6 +13,7 @@ from .baton import with_baton
 from .choosing import approved_plan, hand_over
 from .diagnosing import diagnose
 from .ending import cancelled, end
+from .pace import paced
 from .people import hear
 from .recovery import wait_for_recovery
 from .view import ACTING, EndRound, Refusal, RunDecision, RunView
@@ -22,6 +24,14 @@ _WAITING = frozenset({RunPhase.AWAITING_APPROVAL, RunPhase.VERIFYING})
 
 def decide_run(view: RunView, now: datetime) -> RunDecision:
     """Return the next status, effects and wake-up of a run. Total and deterministic; `now` is aware UTC."""
+    decision = _decide(view, now)
+    if decision.status == view.run.status:
+        return decision
+    # Only with what is written anyway: being late is worth no write of its own.
+    return replace(decision, status=paced(decision.status, now, view.run.metadata.generation))
+
+
+def _decide(view: RunView, now: datetime) -> RunDecision:
     status = view.run.status
     if status.settled:
         return RunDecision(status=status)

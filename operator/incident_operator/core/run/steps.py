@@ -66,12 +66,18 @@ def with_plan(steps: tuple[StepStatus, ...], plan: RemediationPlan) -> tuple[Ste
     return tuple(step.model_copy(update={"fixes": tuple(refreshed(f) for f in step.fixes)}) for step in steps)
 
 
-def at_step(status: IncidentRunStatus) -> IncidentRunStatus:
-    """Return the status with its step column: the first step with unfinished work. Source: decision 26."""
+def unfinished(status: IncidentRunStatus) -> StepStatus | None:
+    """Return the first step with unfinished work; None where all is done."""
     finished = {FixState.NOT_NEEDED, FixState.NOT_APPLICABLE, FixState.ERROR, *TERMINAL}
     for step in status.steps:
         if any(c.state in (CheckState.PENDING, CheckState.RUNNING) for c in step.checks) or any(
             f.state not in finished for f in step.fixes
         ):
-            return status.model_copy(update={"step": step.title[:128]})
-    return status.model_copy(update={"step": status.steps[-1].title[:128] if status.steps else None})
+            return step
+    return None
+
+
+def at_step(status: IncidentRunStatus) -> IncidentRunStatus:
+    """Return the status with its step column: the first step with unfinished work. Source: decision 26."""
+    step = unfinished(status) or (status.steps[-1] if status.steps else None)
+    return status.model_copy(update={"step": step.title[:128] if step is not None else None})
