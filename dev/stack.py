@@ -28,6 +28,7 @@ from dev.controlplane.kubeconfig import read_entries, write_kubeconfig
 from dev.controlplane.kubectl import Kubectl, KubectlError, Manifest, documents, kustomized, labelled
 from dev.loopback import ROOT, PortBook, address
 from dev.processes import Daemon, StartError, file_lock, recorded, run_to_end, wait_until
+from incident_operator.api.meta import API_VERSION
 
 OPERATOR_NAMESPACE = "incident-system"
 OPERATOR = "incident-operator"
@@ -257,8 +258,11 @@ class Stack:
         kubectl = Kubectl(self.kubeconfig())
         kinds = kustomized(ROOT / "crds")
         ours = labels(self.state_dir)
-        base = [labelled(manifest, ours) for manifest in kustomized(ROOT / "manifests/dev")]
-        instances = [labelled(manifest, ours) for manifest in self._instances()]
+        base: list[Manifest] = []
+        own: list[Manifest] = []
+        for manifest in kustomized(ROOT / "manifests/dev"):
+            (own if manifest["apiVersion"] == API_VERSION else base).append(labelled(manifest, ours))
+        instances = own + [labelled(manifest, ours) for manifest in self._instances()]
         admission = [labelled(manifest, ours) for manifest in policies(kubectl)]
         self._refuse_strangers(base + admission)
         kubectl.apply(kinds + base)

@@ -166,3 +166,14 @@ def test_a_file_that_is_not_there_is_an_error() -> None:
     """One line, no traceback."""
     code, _, err = incident("kubectl incident lint nope.yaml")
     assert (code, err.startswith("error: nope.yaml can't be read: ")) == (1, True)
+
+
+def test_a_policys_zone_is_looked_up_and_its_rules_checked() -> None:
+    """The shipped policy is well; a zone that does not exist and a role's unknown contact are not."""
+    shipped = (ROOT / "manifests/base/escalation-policy.yaml").read_text()
+    assert incident("kubectl incident lint -", stdin=shipped)[:2] == (0, "")
+    wrong = shipped.replace("timeZone: UTC", "timeZone: Europe/Berlln").replace("contacts: [Primary]", "contacts: [P]")
+    code, out, _ = incident("kubectl incident lint -", stdin=wrong)
+    assert code == 1
+    assert "spec.timeZone: there is no time zone 'Europe/Berlln'; write an IANA name" in out
+    assert "spec: a role names a contact that is not in spec.contacts" in out

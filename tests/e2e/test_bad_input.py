@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from dev.controlplane.kubectl import KubectlError
+from dev.loopback import ROOT
 from dev.processes import wait_until
 
 from .world import World, outcome, story
@@ -53,6 +54,44 @@ def test_the_api_server_refuses(here: World, spec: dict[str, Any], said: str) ->
         here.apply(_named(here, "refused", **spec))
     assert said.lower() in str(refused.value).lower()
     assert here.admin.run("get", "irun", "refused", "-n", here.name, "--ignore-not-found") == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"timeZone": "Not A Zone"}, "spec.timeZone"),
+        ({"roles": [{"name": "VP", "engage": {"P0": "30m", "P1": "NextDay", "P2": "Soon", "P3": "1d"}}]}, "engage.P2"),
+        ({"contacts": [{"name": "Primary", "kind": "OnCall", "email": "p@company.com"}]}, "not in spec.contacts"),
+        ({"paging": {"role": "Nobody", "rungs": [{"contact": "Primary", "repeatEvery": "5m"}]}}, "spec.paging.role"),
+        (
+            {"paging": {"role": "On-call Engineer", "rungs": [{"contact": "Primary", "repeatEvery": "0m"}]}},
+            "spec.paging.rungs[0].repeatEvery",
+        ),
+        (
+            {"paging": {"role": "On-call Engineer", "rungs": [{"contact": "Primary", "repeatEvery": "5m"}] * 2}},
+            "every rung but the last says when the next begins",
+        ),
+        ({"calendar": {"holidays": ["2026-02-30"]}}, "spec.calendar.holidays[0]"),
+        (
+            {"calendar": {"workingHours": [{"days": ["Mon"], "from": "18:00", "to": "09:00"}]}},
+            "working hours end after they begin",
+        ),
+        ({"contacts": [{"name": "Primary", "kind": "OnCall"}]}, "say how this contact is reached"),
+        ({"severities": {"P0": None}}, "spec.severities.P0"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_the_api_server_refuses_a_policy(here: World, change: dict[str, Any], said: str) -> None:
+    """The shipped one is taken; with one thing changed it is not, and what is wrong is said."""
+    policy = yaml.safe_load((ROOT / "manifests/base/escalation-policy.yaml").read_text())
+    policy["metadata"]["namespace"] = here.name
+    here.admin.run("apply", "-f", "-", stdin=yaml.safe_dump(policy))
+    for key, value in change.items():
+        merged = isinstance(value, dict) and key != "paging"
+        policy["spec"][key] = {**policy["spec"][key], **value} if merged else value
+    with pytest.raises(KubectlError) as refused:
+        here.admin.run("apply", "-f", "-", stdin=yaml.safe_dump(policy))
+    assert said in str(refused.value)
 
 
 # --- refused by the operator: the run waits, says so, and can be edited ---

@@ -69,6 +69,7 @@ COMMANDS: Mapping[str, str] = {
     "kubectl incident halt --all --reason INC-2023-1247": (
         "tests/cli/test_halt.py::test_a_halt_suspends_all_and_unhalt_lets_them_go"
     ),
+    "kubectl incident who inc-2024-0001": "tests/cli/test_who.py::test_the_page_of_an_incident_on_a_friday_night",
     "kubectl -n incident-system scale deployment/incident-operator --replicas=0": (
         "tests/repo/test_documented_commands.py::test_the_deployment_to_scale_down_is_the_shipped_one"
     ),

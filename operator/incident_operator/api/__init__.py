@@ -1,5 +1,6 @@
 """The CRD contract of `ops.shopsmart.com/v1alpha1`: frozen models, no logic."""
 
+from .escalation import EscalationPolicy
 from .grant import ActionGrant
 from .intervention import Intervention
 from .meta import API_VERSION, GROUP, VERSION, KubernetesObject
@@ -16,11 +17,14 @@ KINDS: tuple[type[KubernetesObject], ...] = (
     RemediationPlan,
     Intervention,
     ActionGrant,
+    EscalationPolicy,
     PostIncidentReview,
 )
 
-#: Those the operator watches: all but what only grows (a tombstone is asked for by its name).
-WATCHED: tuple[type[KubernetesObject], ...] = tuple(kind for kind in KINDS if kind is not PostIncidentReview)
+#: Those the operator watches: all but what only grows (a tombstone is asked for by its name), and what people read.
+WATCHED: tuple[type[KubernetesObject], ...] = tuple(
+    kind for kind in KINDS if kind not in (PostIncidentReview, EscalationPolicy)
+)
 
 __all__ = [
     "API_VERSION",
@@ -30,6 +34,7 @@ __all__ = [
     "WATCHED",
     "ActionGrant",
     "ClusterRunbook",
+    "EscalationPolicy",
     "IncidentRun",
     "Intervention",
     "KubernetesObject",

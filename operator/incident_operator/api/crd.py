@@ -21,7 +21,7 @@ _KEPT = frozenset(
     {"type", "format", "pattern", "enum", "minimum", "maximum", "minLength", "maxLength"}
     | {"minItems", "maxItems", "required", "description", "nullable"}
 )
-_FORMATS = frozenset({"date-time", "duration", "int32", "int64"})
+_FORMATS = frozenset({"date", "date-time", "duration", "int32", "int64"})
 _PRESERVE = "x-kubernetes-preserve-unknown-fields"
 
 

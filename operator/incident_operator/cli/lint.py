@@ -17,9 +17,11 @@ from pydantic import ValidationError
 from ..actions.catalogue import infos
 from ..api import KINDS, KubernetesObject
 from ..api.crd import schema
+from ..api.escalation import EscalationPolicy
 from ..api.meta import API_VERSION, GROUP
 from ..api.run import IncidentRun
 from ..api.runbook import ClusterRunbook, Runbook
+from ..core.calendar import UnknownTimeZone, calendar_of
 from ..core.expressions import ExpressionError, evaluate
 from ..core.runbook import bind_parameters, validate
 from .text import clean
@@ -133,6 +135,8 @@ def problems(documents: Sequence[Document]) -> list[Problem]:
     for document, object_ in read_:
         if isinstance(object_, Runbook | ClusterRunbook):
             found += _of_runbook(document, object_)
+        if isinstance(object_, EscalationPolicy):
+            found += _of_policy(document, object_)
         if isinstance(object_, IncidentRun):
             ref = object_.spec.runbook_ref
             runbook = runbooks.get((ref.kind, ref.name))
@@ -245,3 +249,10 @@ def _of_runbook(document: Document, runbook: Runbook | ClusterRunbook) -> Iterat
         if problem.line is not None:
             place = f" at line {problem.line}, column {problem.column} of the expression"
         yield document.problem(_undotted(problem.field), problem.message + place)
+
+
+def _of_policy(document: Document, policy: EscalationPolicy) -> Iterator[Problem]:
+    try:
+        calendar_of(policy.spec)
+    except UnknownTimeZone as error:
+        yield document.problem(("spec", "timeZone"), str(error))

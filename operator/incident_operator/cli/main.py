@@ -69,6 +69,24 @@ def plan(obj: Where, /, run: str, name: str | None, every: bool, output: str, **
 
 
 @cli.command()
+@click.argument("run")
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@kube_options
+@click.pass_obj
+def who(obj: Where, /, run: str, output: str, **where: Any) -> None:
+    """Show whom the EscalationPolicy wants told of RUN: who is engaged, who is next and when, and the pages.
+
+    The policy is the namespace's own called default, else that of incident-system. It is only computed: nothing is
+    sent by this command, and who has really been told or has acknowledged is not known to it.
+
+    Exit code: 0, or 1 for any error, 64 for wrong usage.
+    """
+    from .who_command import show_who
+
+    show_who(connect(obj, where), run, output=output)
+
+
+@cli.command()
 @click.argument("run", required=False)
 @click.option("--fix", metavar="FIX", help="The fix (or the plan) where the run has several.")
 @click.option("--undo", is_flag=True, help="The lines that put back what the plan changes.")
