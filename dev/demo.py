@@ -48,12 +48,15 @@ def main_part(stack: Stack, fault: Fault, *, time_scale: float) -> None:
     told(f"$ kubectl apply -f {example.path}")
     alice.run("apply", "-f", str(example.file))
     told(f"$ kubectl incident watch {name}")
-    _watch(stack, name)
+    _said(stack, "watch", name, "--timeout", _WATCH_LIMIT)
     run = alice.json("get", "incidentrun", "-n", SHOP_NAMESPACE, name)
     answer = shop.invoke({"userId": "u-1"})
     click.echo(story(run, example, answer, seconds=time.monotonic() - began))
     if run["status"].get("phase") != "Resolved" or not answer.ok:
         raise DemoError(f"the incident is not resolved: kubectl describe irun {name}; logs are in .dev/logs")
+    told(f"$ kubectl incident review {name}")
+    if _said(stack, "review", name) != 0:
+        raise DemoError(f"the run left no review: kubectl describe irun {name}; logs are in .dev/logs")
 
 
 def _begin_anew(admin: Kubectl, shop: Shop, name: str, *, time_scale: float) -> None:
@@ -65,14 +68,15 @@ def _begin_anew(admin: Kubectl, shop: Shop, name: str, *, time_scale: float) -> 
         raise DemoError("customers fail though nothing is broken: see .dev/logs")
 
 
-def _watch(stack: Stack, name: str) -> None:
-    """Show the run until it ends, as a person would; what it came to is read from the run afterwards."""
+def _said(stack: Stack, *arguments: str) -> int:
+    """Run `kubectl incident` as a person would, for all to see; return its exit code.
+
+    How a run ended is read from the run afterwards, not from the code.
+    """
     program = Path(sys.executable).with_name("kubectl-incident")
     environment = {**os.environ, "KUBECONFIG": str(stack.kubeconfig("alice"))}
     sys.stdout.flush()
-    subprocess.run(
-        [str(program), "watch", "-n", SHOP_NAMESPACE, name, "--timeout", _WATCH_LIMIT], env=environment, check=False
-    )
+    return subprocess.run([str(program), *arguments, "-n", SHOP_NAMESPACE], env=environment, check=False).returncode
 
 
 def _percent(share: float | None) -> str:

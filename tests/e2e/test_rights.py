@@ -43,7 +43,6 @@ SOMETIMES = {
     right("get controllerrevisions.apps"): "an operator that did not pin the runbook itself goes on with its run",
     right("patch events"): "the same words about the same object were posted before",
     right(f"get interventions.{OURS}"): "an answer to a word met a newer object",
-    right(f"get postincidentreviews.{OURS}"): "another run of the incident made it before",
 }
 
 

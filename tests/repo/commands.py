@@ -47,6 +47,9 @@ COMMANDS: Mapping[str, str] = {
     "kubectl wait --for=condition=Finished incidentrun/inc-2023-1247 --timeout=30m": (
         "tests/repo/test_quickstart.py::test_the_readme_works_as_it_is_printed"
     ),
+    "kubectl get postincidentreviews": "tests/repo/test_quickstart.py::test_the_readme_works_as_it_is_printed",
+    "kubectl incident review inc-2023-1247": "tests/repo/test_quickstart.py::test_the_readme_works_as_it_is_printed",
+    "kubectl incident message inc-2023-1247": "tests/repo/test_quickstart.py::test_the_readme_works_as_it_is_printed",
     "kubectl auth can-i approve-low remediationplans": (
         "tests/e2e/test_attacks.py::test_the_verb_that_one_has_is_enough"
     ),

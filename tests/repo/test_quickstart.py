@@ -71,7 +71,9 @@ def test_setup_of_a_checkout_that_is_set_up_is_quick(checkout: Path) -> None:
 
 def test_the_demo_ends_with_a_resolved_incident(checkout: Path) -> None:
     """From nothing to Resolved, and the story is told."""
-    assert "Resolved" in sh(checkout, "make demo", seconds=900)
+    told = sh(checkout, "make demo", seconds=900)
+    assert "Resolved" in told
+    assert "# Post-Incident Review: INC-2023-1247" in told
 
 
 def test_the_readme_works_as_it_is_printed(checkout: Path) -> None:
@@ -85,12 +87,17 @@ def test_the_readme_works_as_it_is_printed(checkout: Path) -> None:
         kubectl describe incidentrun inc-2023-1247
         kubectl wait --for=condition=Finished incidentrun/inc-2023-1247 --timeout=30m
         kubectl get incidentruns
+        kubectl get postincidentreviews
+        kubectl incident review inc-2023-1247
+        kubectl incident message inc-2023-1247
     """
     fresh = "source .dev/env; kubectl delete incidentruns --all --wait; make heal FAULT=all"
     sh(checkout, f"make up; {fresh}", seconds=300)
     out = sh(checkout, "\n".join([*lines, asked, heal, down]), seconds=600)
     assert re.search(r"^Resolved/Runbook after ", out, re.MULTILINE)
     assert "condition met" in out
+    assert "# Post-Incident Review: INC-2023-1247" in out
+    assert "[RESOLVED] P1 Incident" in out
     assert len(re.findall(r"^inc-2023-1247\s+P1\s.*\bResolved\b", out, re.MULTILINE)) == 2
 
 

@@ -266,6 +266,22 @@ class Kube:
             raise KubeError(f"the API server did not keep the status of {metadata['name']}: are the CRDs current?")
         return written
 
+    async def add_to_spec(self, stored: Raw, fields: Mapping[str, Any]) -> Raw:
+        """Set fields of an object's spec by compare-and-swap and return it as stored, redacted (invariant I6).
+
+        Errors: Conflict where the object is newer than `stored`, NotFound, Invalid.
+        """
+        metadata = stored["metadata"]
+        self.writes += 1
+        written: Raw = await self.request(
+            "PATCH",
+            self.path(stored["kind"], metadata.get("namespace", ""), metadata["name"]),
+            query={"fieldValidation": "Strict"},
+            body={"metadata": {"resourceVersion": metadata["resourceVersion"]}, "spec": redact_json(dict(fields))},
+            content_type="application/merge-patch+json",
+        )
+        return written
+
     async def patch_metadata(
         self,
         stored: Raw,

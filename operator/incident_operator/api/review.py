@@ -1,29 +1,100 @@
-"""`PostIncidentReview`: until reviews are drafted, the tombstone that keeps a replayed manifest from acting twice.
+"""`PostIncidentReview`: what people say of an incident, drafted once for them, and the facts it rests on.
 
 Its name is made of the incident (namespace, ticket, the written `detectedAt`), it has no owner, and it outlives the
-runs it names. Source: design §2 PostIncidentReview, decision 3.
+runs it names: begun before a run acts, it is also the tombstone that keeps a replayed manifest from acting twice.
+`spec` is the document's template: drafted at the end of the incident's first run, people's from then on. `status` is
+what the operator measured. Source: design §2 PostIncidentReview, decision 3.
 """
 
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from .meta import Column, Conditions, Instant, KubernetesObject, Model, ObjectName, Resource, Text, rules
+from .meta import (
+    Column,
+    Conditions,
+    Duration,
+    Identifier,
+    Instant,
+    KubernetesObject,
+    Model,
+    ObjectName,
+    Reason,
+    Resource,
+    Severity,
+    Text,
+    rules,
+)
+from .plan import PlanState
+from .run import Impact, Resolution, RunPhase
+
+#: A calendar day, as the document writes it.
+Day = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$", max_length=10)]
+Lines = Annotated[tuple[Text, ...], Field(max_length=32)]
+
+
+class ReviewLine(Model):
+    """A line of the timeline, as people tell it."""
+
+    at: Instant
+    text: Text
+
+
+class PrimaryCause(Model):
+    """What broke it."""
+
+    text: Text
+    probable: bool = Field(False, description="The operator's guess; false once a person has said it.")
+
+
+class ActionItem(Model):
+    """Work that keeps it from happening again."""
+
+    text: Text
+    priority: Literal["High", "Medium", "Low"] = "Medium"
+    owner: Annotated[str, Field(max_length=128)] | None = None
+    due_date: Day | None = None
+    done: bool = False
 
 
 class PostIncidentReviewSpec(Model):
-    """The incident that is reviewed."""
+    """The review, as people write it; drafted once by the operator."""
 
     model_config = rules(
         (
-            "self.ticket == oldSelf.ticket && self.detectedAt == oldSelf.detectedAt",
+            "(!has(oldSelf.ticket) || has(self.ticket) && self.ticket == oldSelf.ticket)"
+            " && self.detectedAt == oldSelf.detectedAt",
             "ticket and detectedAt name the incident: they never change",
+        ),
+        (
+            "!has(oldSelf.draftedAt) || has(self.draftedAt) && self.draftedAt == oldSelf.draftedAt",
+            "draftedAt says that the draft was made: without it, it would be made again over what you write",
         ),
     )
 
-    ticket: Annotated[str, Field(max_length=64)] = Field(description="The incident's, as its runs wrote it.")
+    ticket: Annotated[str, Field(max_length=64)] | None = Field(
+        None, description="The incident's, as its runs wrote it."
+    )
     detected_at: Instant = Field(description="When it was detected, as its runs wrote it.")
+    drafted_at: Instant | None = Field(
+        None, description="When the operator made the draft; from then on it writes nothing here any more."
+    )
     title: Text | None = None
+    duration: Duration | None = Field(
+        None, description="How long users were affected; the measured one where left out."
+    )
+    severity: Severity | None = None
+    services_affected: Annotated[tuple[Annotated[str, Field(max_length=128)], ...], Field(max_length=16)] = ()
+    customer_impact: Text | None = None
+    resolution: Text | None = None
+    timeline: Annotated[tuple[ReviewLine, ...], Field(max_length=64)] = ()
+    primary_cause: PrimaryCause | None = None
+    contributing_factors: Lines = ()
+    went_well: Lines = ()
+    could_be_improved: Lines = ()
+    action_items: Annotated[tuple[ActionItem, ...], Field(max_length=32)] = ()
+    knowledge_base: Lines = Field((), description="What to change in the runbook.")
+    complete: bool = Field(False, description="People have finished the review.")
 
 
 class HandledRun(Model):
@@ -32,6 +103,59 @@ class HandledRun(Model):
     name: ObjectName
     uid: Annotated[str, Field(max_length=64)]
     started_at: Instant
+    finished_at: Instant | None = None
+    phase: RunPhase | None = None
+    outcome: Reason | None = None
+    runbook: ObjectName | None = None
+
+
+class ReviewFact(Model):
+    """A turn of a run's story, with the check, plan or person's word behind it."""
+
+    run: ObjectName
+    at: Instant
+    reason: Reason
+    text: Text
+    source: Annotated[str, Field(max_length=256)] = ""
+
+
+class ReviewedPlan(Model):
+    """A plan that changed something, and what came of it."""
+
+    name: ObjectName
+    run: ObjectName
+    fix: Identifier
+    title: Text
+    state: PlanState
+    message: Text = ""
+    started_at: Instant
+    finished_at: Instant | None = None
+    #: When a temporary fix must be looked at.
+    temporary_until: Instant | None = None
+    #: The plan that this one put back.
+    revert_of: ObjectName | None = None
+
+
+class ReviewResolution(Model):
+    """How the newest run ended."""
+
+    phase: RunPhase
+    outcome: Reason
+    summary: Text
+    by: Resolution | None = None
+    at: Instant
+    #: When users were well, and stayed so.
+    restored_at: Instant | None = None
+
+
+class MeasuredTimes(Model):
+    """How long after detection each turn came; absent where it never came."""
+
+    started: Duration | None = None
+    first_finding: Duration | None = None
+    diagnosed: Duration | None = None
+    mitigated: Duration | None = None
+    restored: Duration | None = None
 
 
 class PostIncidentReviewStatus(Model):
@@ -44,6 +168,15 @@ class PostIncidentReviewStatus(Model):
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
         ),
     ] = ()
+    resolution: ReviewResolution | None = None
+    duration: Duration | None = Field(
+        None, description="From detection until users were well, else until the run's end."
+    )
+    times: MeasuredTimes | None = None
+    impact: Impact | None = None
+    timeline: Annotated[tuple[ReviewFact, ...], Field(max_length=192)] = ()
+    plans: Annotated[tuple[ReviewedPlan, ...], Field(max_length=64)] = ()
+    due_at: Instant | None = Field(None, description="48 hours after the end of the newest run.")
     conditions: Conditions = ()
 
 
@@ -56,9 +189,16 @@ class PostIncidentReview(KubernetesObject):
         short_names=("pir",),
         columns=(
             Column(name="Ticket", json_path=".spec.ticket"),
-            Column(name="Detected", json_path=".spec.detectedAt", type="date"),
+            Column(name="Severity", json_path=".spec.severity"),
             Column(name="Title", json_path=".spec.title"),
+            Column(name="Duration", json_path=".status.duration"),
+            Column(name="Drafted", json_path='.status.conditions[?(@.type=="Drafted")].status'),
+            # Not of type date: kubectl shows those as an age, and this one is ahead.
+            Column(name="Due", json_path=".status.dueAt"),
+            Column(name="Complete", json_path=".spec.complete", type="boolean"),
             Column(name="Age", json_path=".metadata.creationTimestamp", type="date"),
+            Column(name="Detected", json_path=".spec.detectedAt", type="date", priority=1),
+            Column(name="Outcome", json_path=".status.resolution.outcome", priority=1),
         ),
     )
 

@@ -111,6 +111,39 @@ def script(obj: Where, /, run: str | None, fix: str | None, undo: bool, filename
 
 
 @cli.command()
+@click.argument("name", metavar="RUN|REVIEW")
+@click.option("-o", "--output", type=click.Choice(["markdown", "html", "json"]), default="markdown", show_default=True)
+@click.option("--html", is_flag=True, help="The same as -o html.")
+@click.option("--facts", is_flag=True, help="Add what was measured, with the check, plan or word behind each line.")
+@kube_options
+@click.pass_obj
+def review(obj: Where, /, name: str, output: str, html: bool, facts: bool, **where: Any) -> None:
+    """Show the post-incident review of a run, in the runbook's template; what is overdue is said on stderr.
+
+    The operator drafts it when the run ends; from then on it is edited with kubectl, and written over by nobody.
+
+    Exit code: 0, or 1 for any error, 64 for wrong usage.
+    """
+    from .review_command import show_review
+
+    show_review(connect(obj, where), name, output="html" if html else output, with_facts=facts)
+
+
+@cli.command()
+@click.argument("name", metavar="RUN|REVIEW")
+@kube_options
+@click.pass_obj
+def message(obj: Where, /, name: str, **where: Any) -> None:
+    """Print the message that tells stakeholders how an incident ended.
+
+    Exit code: 0, or 1 for any error, 64 for wrong usage.
+    """
+    from .review_command import show_message
+
+    show_message(connect(obj, where), name)
+
+
+@cli.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 def lint(files: tuple[str, ...]) -> None:
     """Check manifests of our kinds without a cluster; FILE `-` is stdin.

@@ -35,6 +35,7 @@ from .answering import answer, words_on
 from .context import Context
 from .observing import Scope, ask_check, look_back_from, measure_impact, plan_fix
 from .resolving import Resolved, resolve
+from .reviewing import review
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +100,8 @@ class RunController:
             now = self._context.clock.now()
             decision = decide_run(view, now)
             if decision.status != run.status:
+                if decision.status.settled:
+                    await review(self._context, run, decision.status, resolved, plans)
                 try:
                     raw = await self._context.kube.write_status(raw, decision.status.wire())
                 except NotFound:

@@ -4,7 +4,6 @@ A backup that is restored, or a Git history that is applied again, brings back a
 where the manifest itself says when the incident was detected can it be told from a new incident. Source: decision 3.
 """
 
-import hashlib
 from typing import Any
 
 from ..adapters.kube import AlreadyExists, Conflict
@@ -13,17 +12,12 @@ from ..api.review import HandledRun, PostIncidentReview, PostIncidentReviewSpec
 from ..api.run import IncidentRun
 from ..core.planning import RESTORE_STATUS
 from ..core.redact import redact
+from ..core.review import review_name
 from ..core.run import Refusal, is_observe_only
 from .context import Context
 
 KIND = "PostIncidentReview"
 _TRIES = 5
-
-
-def review_name(namespace: str, ticket: str, detected_at: str) -> str:
-    """Return the name of an incident's review: the ticket, and a hash of what else names the incident."""
-    tail = hashlib.sha256(f"{namespace}/{ticket}/{detected_at}".encode()).hexdigest()[:8]
-    return f"{ticket.lower().strip('-')}-{tail}"
 
 
 async def handled(context: Context, run: IncidentRun) -> Refusal | None:
@@ -37,7 +31,7 @@ async def handled(context: Context, run: IncidentRun) -> Refusal | None:
         return None
     namespace = run.metadata.namespace or ""
     detected = format_instant(incident.detected_at)
-    name = review_name(namespace, incident.ticket, detected)
+    name = review_name(run)
     title = None if incident.title is None else redact(incident.title)
     review = PostIncidentReview(
         metadata=Metadata(name=name, namespace=namespace, annotations=RESTORE_STATUS),

@@ -1,0 +1,94 @@
+"""The review of a run that ends: drafted once, its facts kept current.
+
+It is made just before the write that settles the run, for nobody would look at a settled run again. After a crash in
+between, the run ends anew, finds its draft made, and only corrects the facts. `draftedAt` stands in the same write as
+the draft: that it was made can't be lost, and what people write afterwards is never written over (invariant I9).
+"""
+
+import logging
+from typing import Any
+
+from pydantic import ValidationError
+
+from ..adapters.kube import AlreadyExists, Conflict, Forbidden, Invalid, NotFound
+from ..api.meta import Metadata
+from ..api.plan import RemediationPlan
+from ..api.review import PostIncidentReview, PostIncidentReviewSpec
+from ..api.run import IncidentRun, IncidentRunStatus
+from ..core.planning import RESTORE_STATUS
+from ..core.review import draft, facts, is_reviewed, review_name, undrafted
+from ..core.run import Refusal
+from .context import Context
+from .resolving import Resolved
+
+log = logging.getLogger(__name__)
+
+KIND = "PostIncidentReview"
+_TRIES = 5
+
+
+async def review(
+    context: Context,
+    run: IncidentRun,
+    ended: IncidentRunStatus,
+    resolved: Resolved | Refusal,
+    plans: tuple[RemediationPlan, ...],
+) -> None:
+    """Draft the review of a run that is about to be settled, or bring its facts up to date.
+
+    What can't be cured by trying again (rights, CRDs of another version) is told, and keeps no run from its end.
+    Errors: others of the API server, for the queue to back off.
+    """
+    run = run.model_copy(update={"status": ended})
+    if not is_reviewed(run):
+        return
+    about = {"kind": "IncidentRun", "metadata": run.metadata.wire()}
+    runbook = None if isinstance(resolved, Refusal) else resolved.runbook
+    try:
+        drafted = draft(run, plans, runbook, context.clock.now())
+        name = await _stored(context, run, plans, drafted)
+    except (Forbidden, Invalid, NotFound, ValidationError) as error:
+        log.exception("the review of %s/%s is not drafted", run.metadata.namespace, run.metadata.name)
+        context.kube.post_event(about, "ReviewNotDrafted", f"the review can't be drafted: {error}", "Warning")
+        return
+    read = f"kubectl incident review -n {run.metadata.namespace} {name}"
+    context.kube.post_event(about, "ReviewDrafted", f"the post-incident review is drafted, and yours to edit: {read}")
+
+
+async def _stored(
+    context: Context, run: IncidentRun, plans: tuple[RemediationPlan, ...], drafted: PostIncidentReviewSpec
+) -> str:
+    """Store draft and facts, each by compare-and-swap; return the review's name."""
+    namespace, name = run.metadata.namespace or "", review_name(run)
+    for _ in range(_TRIES):
+        try:
+            raw = {**await _found_or_made(context, namespace, name, drafted), "kind": KIND}
+            if raw["spec"].get("draftedAt") is None:
+                written = await context.kube.add_to_spec(raw, undrafted(raw["spec"], drafted))
+                raw = {**written, "kind": KIND}
+            known = PostIncidentReview.model_validate(raw)
+            status = facts(known.status, run, plans, context.clock.now())
+            if status != known.status:
+                await context.kube.write_status(raw, status.wire())
+        except Conflict:  # a person writes it, too: read what they wrote
+            continue
+        return name
+    raise Conflict(f"{KIND} {name} is written by others all the time")
+
+
+async def _found_or_made(
+    context: Context, namespace: str, name: str, drafted: PostIncidentReviewSpec
+) -> dict[str, Any]:
+    """Return the review as stored: a tombstone, one of an earlier run or, where there is none, this draft."""
+    try:
+        return await context.kube.get(KIND, namespace, name)
+    except NotFound:
+        review = PostIncidentReview(
+            metadata=Metadata(name=name, namespace=namespace, annotations=RESTORE_STATUS), spec=drafted
+        )
+    wire = review.wire()
+    wire.pop("status", None)
+    try:
+        return await context.kube.create(wire)
+    except AlreadyExists:
+        return await context.kube.get(KIND, namespace, name)
