@@ -4,6 +4,7 @@ from .grant import ActionGrant
 from .intervention import Intervention
 from .meta import API_VERSION, GROUP, VERSION, KubernetesObject
 from .plan import RemediationPlan
+from .policy import RemediationPolicy
 from .review import PostIncidentReview
 from .run import IncidentRun
 from .runbook import ClusterRunbook, Runbook
@@ -17,6 +18,7 @@ KINDS: tuple[type[KubernetesObject], ...] = (
     Intervention,
     ActionGrant,
     PostIncidentReview,
+    RemediationPolicy,
 )
 
 #: Those the operator watches: all but what only grows (a tombstone is asked for by its name).
@@ -35,5 +37,6 @@ __all__ = [
     "KubernetesObject",
     "PostIncidentReview",
     "RemediationPlan",
+    "RemediationPolicy",
     "Runbook",
 ]
