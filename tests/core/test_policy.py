@@ -2,14 +2,20 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from incident_operator.actions.catalogue import infos
+from incident_operator.adapters.store import Store
 from incident_operator.api.policy import Health, RemediationPolicy, Window
 from incident_operator.api.run import CheckState, CheckStatus, IncidentRun, IncidentRunStatus, RunPhase
+from incident_operator.controllers.resolving import policy_of
+from incident_operator.core.gates import closed
 from incident_operator.core.health import HealthPlan, plan_health
+from incident_operator.core.plan.opening import gate_facts
+from incident_operator.core.plan.view import PlanView
 from incident_operator.core.policy import (
     CLOSE_CIRCUIT,
     AskHealth,
@@ -18,12 +24,14 @@ from incident_operator.core.policy import (
     PolicyView,
     Sample,
     Tell,
+    cooldown_until,
     decide_policy,
     next_slot,
     run_of,
 )
+from incident_operator.core.schedule import Timing
 from incident_operator.core.windows import WindowInvalid, closed_until, parse_cron
-from tests.builders import NOW, a_run, a_runbook
+from tests.builders import NOW, a_grant, a_plan, a_run, a_runbook
 
 EVERY = timedelta(minutes=1)
 FAILED, PASSED, ERROR = CheckState.FAILED, CheckState.PASSED, CheckState.ERROR
@@ -444,3 +452,39 @@ def test_cron_reads_names_ranges_steps_and_lists() -> None:
     assert cron.on(datetime(2026, 1, 1).date())  # noqa: DTZ001  (a date has no zone)
     assert cron.on(datetime(2026, 1, 4).date())  # noqa: DTZ001
     assert not cron.on(datetime(2026, 1, 5).date())  # noqa: DTZ001
+
+
+# --- the gates of its runs --------------------------------------------------------------------------------------------
+
+
+def test_the_gates_of_a_run_know_its_policy() -> None:
+    """Found by the run's owner, and by its UID: a namesake made later is another policy."""
+    story = broken()
+    run = story.runs[story.created[0]]
+    store = Store()
+    context: Any = SimpleNamespace(store=store)
+    assert policy_of(context, run) is None
+    store.put("RemediationPolicy", {**story.policy.wire(), "kind": "RemediationPolicy"})
+    assert policy_of(context, run) is not None
+    other = {**story.policy.wire()["metadata"], "uid": "another", "resourceVersion": "2"}
+    store.put("RemediationPolicy", {**story.policy.wire(), "metadata": other})
+    assert policy_of(context, run) is None
+    assert policy_of(context, a_run()) is None
+
+
+def test_an_open_circuit_and_a_cooldown_close_the_gates_of_a_plan() -> None:
+    """A run that is still at work asks instead of acting."""
+    view = PlanView(
+        plan=a_plan(),
+        run=a_run(),
+        grant=a_grant(),
+        epoch=1,
+        holder="me",
+        call_timeout=timedelta(seconds=10),
+        timing=Timing(),
+    )
+    assert closed(gate_facts(view, NOW)) == ()
+    resting = replace(view, circuit_open=True, cooldown_until=NOW + EVERY)
+    assert [gate.name for gate in closed(gate_facts(resting, NOW))] == ["Cooldown", "CircuitOpen"]
+    ended = broken().ends(RunPhase.UNRESOLVED)
+    assert cooldown_until(ended.policy, Timing()) == ended.now + timedelta(minutes=10)
