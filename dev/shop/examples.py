@@ -13,6 +13,8 @@ from typing import Any
 import yaml
 
 FOLDER = Path(__file__).parents[2] / "examples"
+#: The one example that is no run: it starts them.
+POLICY = FOLDER / "remediation-policy.yaml"
 _FAULT = re.compile(r"^# fault: (\S+)$", re.MULTILINE)
 _PEOPLE = re.compile(r"^# people: (\w+)$", re.MULTILINE)
 _EXPECT = re.compile(r"^# expect: (\w+)/(\w+)$", re.MULTILINE)
@@ -56,5 +58,6 @@ def read(file: Path) -> Example:
 
 
 def examples() -> dict[str, Example]:
-    """Return every example by file name, sorted."""
-    return {file.name: read(file) for file in sorted(FOLDER.glob("*.yaml"))}
+    """Return every run among the examples by file name, sorted."""
+    runs = (file for file in sorted(FOLDER.glob("*.yaml")) if file != POLICY)
+    return {file.name: read(file) for file in runs}

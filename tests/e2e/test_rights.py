@@ -19,6 +19,7 @@ from dev.shop.faults import FAULTS
 from dev.stack import OPERATOR, OPERATOR_NAMESPACE, Stack
 
 from .rights import Right, asked, beyond, granted, lines, used
+from .test_policy import a_policy, wait_for_condition
 from .world import TIME_SCALE, World, outcome, story
 
 OURS = "ops.shopsmart.com"
@@ -43,6 +44,7 @@ SOMETIMES = {
     right("get controllerrevisions.apps"): "an operator that did not pin the runbook itself goes on with its run",
     right("patch events"): "the same words about the same object were posted before",
     right(f"get interventions.{OURS}"): "an answer to a word met a newer object",
+    right(f"get remediationpolicies.{OURS}"): "a status write met a newer object",
 }
 
 
@@ -67,6 +69,13 @@ def test_a_playbook_uses_every_right_and_asks_for_no_other(stack: Stack, make_wo
         status = world.finished(manifest["metadata"]["name"])
         assert outcome(status) == "Resolved/Runbook", story(status)
         assert wait_until(lambda: reported(world), seconds=10)
+        # A policy whose users fail starts a run in the operator's own name.
+        fault.heal(world.shop)
+        policy = a_policy(world)
+        world.admin.apply([policy])
+        wait_for_condition(world, "Healthy", "True")
+        fault.break_(world.shop)
+        wait_for_condition(world, "Remediating", "True")
     requests = asked(stack.audit_log, since=since)
     assert beyond(rights, requests) == []
     assert set(SOMETIMES) <= rights, "listed above, but not in rbac.yaml any more: take the line out"

@@ -3,15 +3,19 @@
 import pytest
 import yaml
 
-from dev.shop.examples import FOLDER, Example, examples
+from dev.shop.examples import FOLDER, POLICY, Example, examples
 from dev.shop.faults import FAULTS
 from dev.shop.grant import FILE, grant, written
+from incident_operator.actions.catalogue import infos
 from incident_operator.api.grant import ActionGrant
 from incident_operator.api.meta import Risk
+from incident_operator.api.policy import RemediationPolicy
 from incident_operator.api.run import IncidentRun, RunPhase
 from incident_operator.api.runbook import ClusterRunbook
+from incident_operator.core.health import HealthPlan, plan_health
 from incident_operator.core.run import ENDS
 from incident_operator.core.runbook import bind_parameters
+from incident_operator.core.windows import problem
 from tests.shop.test_runbook import FILE as RUNBOOK
 
 EXAMPLES = examples()
@@ -30,6 +34,16 @@ def test_an_example_is_a_valid_run(example: Example) -> None:
     assert run.metadata.namespace == "shopsmart"
     spec = ClusterRunbook.model_validate(yaml.safe_load(RUNBOOK.read_text())).spec
     assert bind_parameters(spec, run.spec.parameters)[1] == ()
+
+
+def test_the_policy_can_be_worked_with() -> None:
+    """Its parameters and checks fit the shipped runbook, and its windows can be read."""
+    policy = RemediationPolicy.model_validate(yaml.safe_load(POLICY.read_text()))
+    runbook = ClusterRunbook.model_validate(yaml.safe_load(RUNBOOK.read_text())).spec
+    assert policy.metadata.namespace == "shopsmart"
+    assert bind_parameters(runbook, policy.spec.remediation.parameters)[1] == ()
+    assert isinstance(plan_health(policy.spec.health, runbook, infos()), HealthPlan)
+    assert problem(policy.spec.guardrails.windows) is None
 
 
 def test_an_example_says_how_it_ends(example: Example) -> None:

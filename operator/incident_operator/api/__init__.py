@@ -5,6 +5,7 @@ from .grant import ActionGrant
 from .intervention import Intervention
 from .meta import API_VERSION, GROUP, VERSION, KubernetesObject
 from .plan import RemediationPlan
+from .policy import RemediationPolicy
 from .review import PostIncidentReview
 from .run import IncidentRun
 from .runbook import ClusterRunbook, Runbook
@@ -19,6 +20,7 @@ KINDS: tuple[type[KubernetesObject], ...] = (
     ActionGrant,
     EscalationPolicy,
     PostIncidentReview,
+    RemediationPolicy,
 )
 
 #: Those the operator watches: all but what only grows (a tombstone is asked for by its name), and what people read.
@@ -40,5 +42,6 @@ __all__ = [
     "KubernetesObject",
     "PostIncidentReview",
     "RemediationPlan",
+    "RemediationPolicy",
     "Runbook",
 ]

@@ -8,6 +8,7 @@ from ..adapters.store import Key
 from .context import Context
 from .intervention import InterventionController
 from .plan import PlanController
+from .policy import PolicyController
 from .run import RunController
 from .runbook import RunbookController
 
@@ -25,6 +26,7 @@ def build(context: Context) -> Mapping[str, Controller]:
     return {
         "IncidentRun": RunController(context),
         "RemediationPlan": PlanController(context),
+        "RemediationPolicy": PolicyController(context),
         "Intervention": InterventionController(context),
         "Runbook": RunbookController(context, "Runbook"),
         "ClusterRunbook": RunbookController(context, "ClusterRunbook"),

@@ -31,11 +31,12 @@ from ..core.plan import (
     decide_plan,
     last_words,
 )
+from ..core.policy import cooldown_until
 from ..core.story import Tell
 from .answering import answer, words_on
 from .context import Context
 from .plan_effects import KIND, PlanEffects
-from .resolving import is_stale
+from .resolving import is_stale, policy_of
 
 log = logging.getLogger(__name__)
 
@@ -142,6 +143,7 @@ class PlanController:
         if words or (opening and (asked or active or plan.spec.revert_of is not None)):
             newest = max((said_at(word) for word in words), default=None)
             admission = await context.admission.in_force(after=newest)
+        policy = policy_of(context, run) if run is not None else None
         return PlanView(
             plan=plan,
             run=run,
@@ -150,6 +152,8 @@ class PlanController:
             admission=admission,
             leading=context.leader.held(),
             runbook_stale=opening and run is not None and await is_stale(context, run),
+            cooldown_until=cooldown_until(policy, context.settings.timing) if policy is not None else None,
+            circuit_open=policy is not None and policy.status.circuit is not None,
             epoch=context.leader.epoch,
             holder=context.leader.holder,
             call_timeout=context.settings.call_timeout,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..api.grant import ActionGrant
+from ..api.policy import RemediationPolicy
 from ..api.run import IncidentRun
 from ..api.runbook import RunbookSpec
 from ..core.run import Refusal
@@ -37,7 +38,7 @@ async def resolve(context: Context, run: IncidentRun) -> Resolved | Refusal:
     else:
         ref = run.spec.runbook_ref
         key = (namespace if ref.kind == "Runbook" else "", ref.name)
-        live = context.store.read(ref.kind, key, _spec_and_revision)
+        live = context.store.read(ref.kind, key, spec_and_revision)
         if live is None:
             near = context.store.names(ref.kind, namespace if ref.kind == "Runbook" else "")
             known = f"; known: {', '.join(near[:5])}" if near else "; none is installed"
@@ -76,7 +77,8 @@ async def is_stale(context: Context, run: IncidentRun) -> bool:
     return context.clock.now() >= maintenance.reviewed_at + maintenance.review_every
 
 
-def _spec_and_revision(runbook: dict[str, Any]) -> tuple[dict[str, Any], str]:
+def spec_and_revision(runbook: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """Return a stored runbook's spec and the name of its revision."""
     spec = runbook["spec"]
     return spec, revision_name(runbook["kind"], runbook["metadata"]["name"], spec)
 
@@ -86,3 +88,14 @@ async def grants_of(context: Context, namespace: str) -> tuple[ActionGrant, ...]
     labels = await context.kube.namespace_labels(namespace)
     grants = context.store.read_all("ActionGrant", ActionGrant.model_validate)
     return tuple(sorted((g for g in grants if g.selects(labels)), key=lambda g: g.metadata.name))
+
+
+def policy_of(context: Context, run: IncidentRun) -> RemediationPolicy | None:
+    """Return the policy that started a run; None where none did, or it is gone."""
+    for owner in run.metadata.owner_references:
+        if owner.kind == RemediationPolicy.resource.kind:
+            key = (run.metadata.namespace or "", owner.name)
+            policy = context.store.read(owner.kind, key, RemediationPolicy.model_validate)
+            if policy is not None and policy.metadata.uid == owner.uid:
+                return policy
+    return None

@@ -121,6 +121,10 @@ class Watch:
         self._enqueue(kind, key)
         if kind == "RemediationPlan":
             self._enqueue("IncidentRun", (key[0], raw["spec"]["runRef"]["name"]))
+        if kind == "IncidentRun":  # its policy counts how it ended
+            for owner in raw["metadata"].get("ownerReferences", ()):
+                if owner["kind"] == "RemediationPolicy":
+                    self._enqueue("RemediationPolicy", (key[0], owner["name"]))
         if kind in REFERRED:
             for run in self._store.all("IncidentRun"):
                 if not (run.get("status") or {}).get("startedAt"):

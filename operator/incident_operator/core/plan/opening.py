@@ -96,6 +96,8 @@ def gate_facts(view: PlanView, now: datetime) -> GateFacts:
         runbook_stale=view.runbook_stale,
         leading=view.leading,
         admission=view.admission,
+        cooldown_until=view.cooldown_until,
+        circuit_open=view.circuit_open,
     )
 
 

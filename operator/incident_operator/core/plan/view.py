@@ -142,6 +142,9 @@ class PlanView:
     admission: str | None = None
     leading: bool = True
     runbook_stale: bool = False
+    #: Of the policy that started the run.
+    cooldown_until: datetime | None = None
+    circuit_open: bool = False
     epoch: int
     holder: str
     call_timeout: timedelta
