@@ -1,6 +1,6 @@
 """What every worker is forked with: what nearly every handler imports, and what its clients are made of.
 
-A cold start takes a twentieth of the processor's time so, and there are hundreds where a function times out.
+A cold start takes a fraction of the processor's time so, and there are hundreds where a function times out.
 """
 
 from . import worker_boot  # noqa: F401  first: it measures the bare interpreter

@@ -1,9 +1,26 @@
 """What people do with a run that asks them: as an example's comment says."""
 
+from typing import Any
+
 from dev.processes import wait_until
 from dev.shop.examples import Example
 
 from .world import World
+
+
+def plan_that_names_who(world: World, run: str) -> dict[str, Any]:
+    """Return the open plan once it is known who took the access away.
+
+    CloudTrail shows it a while later, and that is another plan: what was said of the former one is void.
+    """
+    found: dict[str, Any] = {}
+
+    def known() -> bool:
+        found.update(world.open_plan(run))
+        return "AccessRemovedOnPurpose" in found["spec"]["askBecause"]
+
+    assert wait_until(known, seconds=60)
+    return found
 
 
 def people_do(world: World, example: Example) -> None:
@@ -15,11 +32,8 @@ def people_do(world: World, example: Example) -> None:
             word = world.say("bob", "Approve", plan, tier=plan["spec"]["tier"])
             assert world.answer(word)["status"] == "True"
         case "reject":
-            # He reads who took it away, which CloudTrail shows a while later.
-            assert wait_until(
-                lambda: "AccessRemovedOnPurpose" in world.open_plan(name)["spec"]["askBecause"], seconds=60
-            )
-            word = world.say("bob", "Reject", world.open_plan(name), reason="it was taken away on purpose")
+            plan = plan_that_names_who(world, name)
+            word = world.say("bob", "Reject", plan, reason="it was taken away on purpose")
             assert world.answer(word)["status"] == "True"
         case "cancel":
             world.open_plan(name)

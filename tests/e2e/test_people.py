@@ -13,7 +13,7 @@ from dev.shop.examples import examples
 from dev.shop.faults import FAULTS
 from dev.shop.faults import Fault as ShopFault
 
-from .people import people_do
+from .people import people_do, plan_that_names_who
 from .world import TIME_SCALE, World, outcome, story
 
 FAULT = FAULTS["inc-2023-1247"]
@@ -115,9 +115,7 @@ def test_one_person_may_break_the_glass_with_the_verb_and_a_reason(world: World)
         world.apply(manifest)
         world.admin.apply([_role("incident-break-glass", "alice", world.name)])
         name = manifest["metadata"]["name"]
-        # When CloudTrail shows who took it away, that is another plan, and an approval of the former one is void.
-        assert wait_until(lambda: "AccessRemovedOnPurpose" in world.open_plan(name)["spec"]["askBecause"], seconds=60)
-        plan = world.open_plan(name)
+        plan = plan_that_names_who(world, name)
         word = world.say("alice", "Approve", plan, tier=plan["spec"]["tier"], breakGlass=True, reason="nobody is awake")
         assert world.answer(word)["status"] == "True"
         status = world.finished(name)

@@ -59,4 +59,4 @@ def test_the_guards_find_what_they_look_for() -> None:
     """A guard that can't fail guards nothing."""
     assert _MACHINE_PATH.search("cd /work" + "/main")
     assert _MACHINE_PATH.search("open('/home" + "/alice/x')")
-    assert not _MACHINE_PATH.search("https://example.com/work/main")
+    assert not _MACHINE_PATH.search("https://example.com/work" + "/main")

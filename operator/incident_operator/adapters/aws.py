@@ -64,11 +64,15 @@ def _session() -> boto3.session.Session:
 def prepare() -> None:
     """Read what botocore knows of the services that are read: half a second that no diagnosis should wait for.
 
-    A client is the only way to have it read; these are made with nobody's credentials, and dropped.
+    A client is the only way to have it read; these are made with nobody's credentials, and dropped. Where that fails
+    (a profile that is not there), every read says so in its run.
     """
     nobody = {"AccessKeyId": "", "SecretAccessKey": "", "SessionToken": ""}
-    for service in sorted({"sts", *(service for service, _ in READS)}):
-        _client(service, "us-east-1", _READ_CONFIG, nobody)
+    try:
+        for service in sorted({"sts", *(service for service, _ in READS)}):
+            _client(service, "us-east-1", _READ_CONFIG, nobody)
+    except BotoCoreError as error:
+        log.warning("AWS clients can't be made: %s", redact(str(error)))
 
 
 def _client(service: str, region: str, config: Config, credentials: Mapping[str, Any] | None = None) -> Any:

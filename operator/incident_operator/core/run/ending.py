@@ -55,11 +55,16 @@ def resolved(view: RunView, now: datetime) -> RunDecision:
     """End well: recovery held."""
     helped = [p for p in view.plans if p.status.state == PlanState.HELPED]
     resolution = Resolution.RUNBOOK if helped else Resolution.SELF_RECOVERED
-    message = (
-        "; ".join(p.spec.title for p in helped) if helped else "the service recovered without a change by the operator"
-    )
+    message = "; ".join(p.spec.title for p in helped) or _by_itself(view)
     status = view.run.status.model_copy(update={"resolution": resolution})
     return end(view, status, RunPhase.RESOLVED, str(resolution), message, now)
+
+
+def _by_itself(view: RunView) -> str:
+    applied = [f"{p.spec.title} ({p.status.state})" for p in view.plans if p.status.started_at is not None]
+    if not applied:
+        return "the service recovered without a change by the operator"
+    return f"the service recovered, and nothing shows that what was applied helped: {'; '.join(applied)}"
 
 
 def cancelled(view: RunView, now: datetime) -> RunDecision:
