@@ -61,6 +61,12 @@ def _probes(namespace: str) -> Iterator[_Probe]:
         words="a run is requested by its author",
     )
     yield _Probe(
+        policy="incident-policies",
+        path=f"{ours}/remediationpolicies",
+        body=_policy("nobody:probe"),
+        words="a policy is requested by who wrote it last",
+    )
+    yield _Probe(
         policy="incident-operator-only",
         path=f"{ours}/postincidentreviews",
         body={
@@ -85,6 +91,19 @@ def _run(namespace: str) -> Manifest:
         "kind": "IncidentRun",
         "metadata": {"name": _NAME, "namespace": namespace},
         "spec": {"incident": {"title": "Is admission on?"}, "runbookRef": {"name": _NAME}},
+    }
+
+
+def _policy(requested_by: str) -> Manifest:
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "RemediationPolicy",
+        "metadata": {"name": _NAME},
+        "spec": {
+            "health": {"checks": [{"name": "probe"}]},
+            "remediation": {"runbookRef": {"name": _NAME}},
+            "requestedBy": requested_by,
+        },
     }
 
 

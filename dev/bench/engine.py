@@ -74,7 +74,8 @@ def install(stack: Stack, url: str) -> str:
 
 def create_runs(stack: Stack, namespace: str, count: int, *options: str) -> float:
     """Create runs in another process; return the seconds it took. Errors: StartError."""
-    command = [sys.executable, "-m", "dev.bench.runs", namespace, str(count), *options]
+    by = ("--operator-kubeconfig", str(stack.operator_kubeconfig))
+    command = [sys.executable, "-m", "dev.bench.runs", namespace, str(count), *by, *options]
     env = {**SOURCES, "KUBECONFIG": str(stack.kubeconfig())}
     return float(run_to_end(command, env=env, timeout=CREATE_SECONDS))
 

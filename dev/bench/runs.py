@@ -1,13 +1,17 @@
 """Create runs, as another process than the operator: `python -m dev.bench.runs NAMESPACE COUNT`.
 
 They are new, or have the status they would have: `--as started` that of a run just accepted, by the operator's own
-decision; `--as settled` that of a run that ended (`--like`). Prints the seconds from the first creation to the end.
+decision; `--as settled` that of a run that ended (`--like`). Statuses are written as the operator, since nobody else
+may (`--operator-kubeconfig`). Prints the seconds from the first creation to the end.
 """
 
 import asyncio
+import os
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import click
@@ -48,15 +52,15 @@ def accepted(stored: dict[str, Any], runbook: RunbookSpec, revision: str, now: d
     return decide_run(view, now).status.wire()
 
 
-async def create(kube: Kube, namespace: str, prefix: str, count: int, status_of: StatusOf) -> None:
-    """Create runs, so many at once."""
+async def create(kube: Kube, operator: Kube, namespace: str, prefix: str, count: int, status_of: StatusOf) -> None:
+    """Create runs, so many at once; their statuses are the operator's to write."""
     free = asyncio.Semaphore(AT_ONCE)
 
     async def one(number: int) -> None:
         async with free:
             stored = await kube.create(manifest(namespace, f"{prefix}-{number:05d}"))
             if (status := status_of(stored)) is not None:
-                await kube.write_status(stored, status)
+                await operator.write_status(stored, status)
 
     async with asyncio.TaskGroup() as group:
         for number in range(count):
@@ -81,17 +85,26 @@ async def _status_of(kube: Kube, namespace: str, as_: str, like: str) -> StatusO
     return lambda stored: accepted(stored, runbook, revision, clock.now().astimezone(UTC))
 
 
-async def _main(namespace: str, count: int, prefix: str, as_: str, like: str, wait: bool) -> float:
+@asynccontextmanager
+async def _connected(kubeconfig: str) -> AsyncIterator[Kube]:
+    os.environ["KUBECONFIG"] = kubeconfig
     kube = await Kube.connect(Clock())
     try:
+        yield kube
+    finally:
+        await kube.close()
+
+
+async def _main(
+    namespace: str, count: int, prefix: str, as_: str, like: str, wait: bool, operator_kubeconfig: Path
+) -> float:
+    async with _connected(os.environ["KUBECONFIG"]) as kube, _connected(str(operator_kubeconfig)) as operator:
         status_of = await _status_of(kube, namespace, as_, like)
         began = time.monotonic()
-        await create(kube, namespace, prefix, count, status_of)
+        await create(kube, operator, namespace, prefix, count, status_of)
         while wait and await unsettled(kube, namespace):
             await asyncio.sleep(0.1)
         return time.monotonic() - began
-    finally:
-        await kube.close()
 
 
 @click.command()
@@ -101,9 +114,10 @@ async def _main(namespace: str, count: int, prefix: str, as_: str, like: str, wa
 @click.option("--as", "as_", type=click.Choice(("new", "started", "settled")), default="new")
 @click.option("--like", default="", help="A settled run: whose status, or whose revision, they get.")
 @click.option("--wait", is_flag=True, help="Until all have ended.")
-def main(namespace: str, count: int, prefix: str, as_: str, like: str, wait: bool) -> None:
+@click.option("--operator-kubeconfig", type=click.Path(exists=True, path_type=Path), required=True)
+def main(namespace: str, count: int, prefix: str, as_: str, like: str, wait: bool, operator_kubeconfig: Path) -> None:
     """Create runs."""
-    click.echo(f"{asyncio.run(_main(namespace, count, prefix, as_, like, wait)):.3f}")
+    click.echo(f"{asyncio.run(_main(namespace, count, prefix, as_, like, wait, operator_kubeconfig)):.3f}")
 
 
 if __name__ == "__main__":

@@ -48,6 +48,11 @@ class DictReader:
             raise answer
         return answer
 
+    def prefetch(self, service: str, operation: str, *arguments: Mapping[str, Any], region: str | None = None) -> None:
+        """Begin nothing. Errors: PermissionError for what is not listed."""
+        if (service, operation) not in READS:
+            raise PermissionError(f"{service}.{operation} is not a listed read")
+
     def http_get(self, url: str, *, timeout: timedelta, parse_json: bool = False) -> HttpAnswer:
         """Refuse: nothing here probes."""
         raise AssertionError(f"{url} was probed")

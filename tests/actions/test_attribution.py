@@ -58,6 +58,9 @@ class Trail:
         """Nothing is scaled."""
         return wait
 
+    def prefetch(self, service: str, operation: str, *arguments: Any, region: str | None = None) -> None:
+        """Begin nothing."""
+
     def aws(
         self, service: str, operation: str, arguments: Mapping[str, Any] | None = None, *, region: str | None = None
     ) -> Any:

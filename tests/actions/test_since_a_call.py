@@ -35,6 +35,9 @@ class Recorder:
         """Divide a wait."""
         return wait / self.scale
 
+    def prefetch(self, service: str, operation: str, *arguments: Any, region: str | None = None) -> None:
+        """Begin nothing."""
+
     def aws(
         self, service: str, operation: str, arguments: Mapping[str, Any] | None = None, *, region: str | None = None
     ) -> Any:

@@ -381,6 +381,35 @@ def test_nobody_asks_for_a_run_in_anothers_name(place: Place, who: str) -> None:
     assert create(place.person(who), own, "--dry-run=server")["spec"]["requestedBy"] == who
 
 
+def _policy(place: Place, name: str, **spec: Any) -> dict[str, Any]:
+    about = {"health": {"checks": [{"name": "errors"}]}, "remediation": {"runbookRef": {"name": "runbook"}}}
+    return _object("RemediationPolicy", place.name, name, {**about, **spec})
+
+
+def test_a_policys_runs_are_asked_for_by_who_wrote_it_last(place: Place) -> None:
+    """Else its author could agree alone to what it starts; who only annotates it has written nothing."""
+    alice, bob, policy = place.person("alice"), place.person("bob"), _policy(place, "stamped")
+    get = ("get", "remediationpolicy", "stamped", "-n", place.name)
+    alice.run("apply", "-f", "-", stdin=json.dumps(policy))
+    assert alice.json(*get)["spec"]["requestedBy"] == "alice"
+    assert "stamped unchanged" in alice.run("apply", "-f", "-", stdin=json.dumps(policy))
+    bob.run("annotate", "remediationpolicy", "stamped", "-n", place.name, "read=yes")
+    assert alice.json(*get)["spec"]["requestedBy"] == "alice"
+    suspended = {**policy, "spec": {**policy["spec"], "guardrails": {"suspend": True}}}
+    bob.run("apply", "-f", "-", stdin=json.dumps(suspended))
+    assert alice.json(*get)["spec"]["requestedBy"] == "bob"
+
+
+def test_nobody_writes_a_policy_in_anothers_name(place: Place) -> None:
+    """Neither a new one nor, with a change, one that is there."""
+    said = refused(place.person("alice"), "create", "-f", "-", manifest=_policy(place, "borrowed", requestedBy="bob"))
+    assert "a policy is requested by who wrote it last: spec.requestedBy is bob, and you are alice" in said
+    place.person("alice").run("apply", "-f", "-", stdin=json.dumps(_policy(place, "own")))
+    patch = ("patch", "remediationpolicy", "own", "-n", place.name, "--type=merge", "-p")
+    said = refused(place.person("bob"), *patch, json.dumps({"spec": {"requestedBy": "carol"}}))
+    assert "spec.requestedBy is carol, and you are bob" in said
+
+
 @pytest.mark.parametrize("who", ["mallory", "admin"])
 def test_who_asked_for_a_run_stays(place: Place, who: str) -> None:
     """Also if the name is one's own."""

@@ -85,6 +85,9 @@ class Function(ActionModel):
 def read_function(inputs: FunctionInputs, reader: Reader) -> Function:
     """Return the function and what serves. Errors: NotFound for a function or an alias that does not exist."""
     name, region = inputs.function_name, inputs.region_to_read(reader)
+    reader.prefetch("lambda", "get_function_concurrency", {"FunctionName": name}, region=region)
+    if inputs.alias:
+        reader.prefetch("lambda", "get_alias", {"FunctionName": name, "Name": inputs.alias}, region=region)
     latest = reader.aws("lambda", "get_function_configuration", {"FunctionName": name}, region=region)
     concurrency = reader.aws("lambda", "get_function_concurrency", {"FunctionName": name}, region=region)
     alias, live = None, latest

@@ -129,8 +129,9 @@ def read_access(inputs: AccessInputs, reader: Reader) -> AccessFacts:
     if not inputs.role_arn or not pairs:
         return AccessFacts(looked_at=reader.now)
     denied = {Pair(action=d.action, resource=d.resource) for d in inputs.denials}
-    simulated = _simulate(inputs.role_arn, pairs, reader)
     policies = _Policies(inputs, reader)
+    policies.prefetch(pairs)
+    simulated = _simulate(inputs.role_arn, pairs, reader)
     access = []
     for pair in pairs:
         verdict = simulated.get(pair, {})
@@ -151,6 +152,10 @@ def read_access(inputs: AccessInputs, reader: Reader) -> AccessFacts:
         )
     suspects = [a for a in access if a.missing or a.explicit]
     missing = [a.pair for a in access if a.missing]
+    if suspects:
+        _prefetch_events(inputs, reader, suspects)
+    if missing:
+        policies.prefetch_versions()
     former = policies.former_version(missing) if missing else None
     changes, unseen = _changes(inputs, reader, policies, suspects) if suspects else ([], [])
     return AccessFacts(
@@ -169,14 +174,17 @@ def _simulate(role_arn: str, pairs: Sequence[Pair], reader: Reader) -> dict[Pair
     by_resource: dict[str, list[str]] = {}
     for pair in pairs:
         by_resource.setdefault(pair.resource, []).append(pair.action)
-    found: dict[Pair, Mapping[str, Any]] = {}
+    asked: dict[str, dict[str, Any]] = {}
     for resource, actions in by_resource.items():
-        arguments: dict[str, Any] = {"PolicySourceArn": role_arn, "ActionNames": sorted(actions)}
+        asked[resource] = {"PolicySourceArn": role_arn, "ActionNames": sorted(actions)}
         if resource != "*":
-            arguments["ResourceArns"] = [resource]
-        for result in reader.aws("iam", "simulate_principal_policy", arguments):
-            found[Pair(action=result["action"], resource=resource)] = result
-    return found
+            asked[resource]["ResourceArns"] = [resource]
+    reader.prefetch("iam", "simulate_principal_policy", *asked.values())
+    return {
+        Pair(action=result["action"], resource=resource): result
+        for resource, arguments in asked.items()
+        for result in reader.aws("iam", "simulate_principal_policy", arguments)
+    }
 
 
 def _subject_of(resource: str) -> str:
@@ -196,33 +204,47 @@ class _Policies:
         self._inputs, self._reader = inputs, reader
         self._attached: list[Mapping[str, Any]] | None = None
 
+    def prefetch(self, pairs: Sequence[Pair]) -> None:
+        """Begin to read what is attached to the role, and the policies of the resources."""
+        self._reader.prefetch("iam", "list_attached_role_policies", {"RoleName": self._inputs.role_name})
+        for subject in dict.fromkeys(_subject_of(pair.resource) for pair in pairs):
+            if read := _policy_read(subject, self._inputs.region):
+                service, operation, arguments, region = read
+                self._reader.prefetch(service, operation, arguments, region=region)
+
+    def prefetch_versions(self) -> None:
+        """Begin to read all versions of what is attached: which of them took access away is not known before."""
+        listed = [{"PolicyArn": arn} for arn in self._attached_arns()]
+        self._reader.prefetch("iam", "get_policy", *listed)
+        self._reader.prefetch("iam", "list_policy_versions", *listed)
+        for arn in self._attached_arns():
+            self._reader.prefetch(
+                "iam", "get_policy_version", *({"PolicyArn": arn, "VersionId": v} for v in self.versions(arn))
+            )
+
     def resource_policy(self, resource: str) -> Any:
         """Return a resource's own policy: `{}` where it has none, None for kinds that have no such policy."""
-        subject = _subject_of(resource)
-        parts = subject.split(":", 5)
-        if len(parts) < 6 or "*" in subject:
+        read = _policy_read(_subject_of(resource), self._inputs.region)
+        if read is None:
             return None
-        region = parts[3] or None
+        service, operation, arguments, region = read
         try:
-            if parts[2] == "s3":
-                return self._reader.aws("s3", "get_bucket_policy", {"Bucket": parts[5]}, region=self._inputs.region)
-            if parts[2] == "dynamodb":
-                return self._reader.aws("dynamodb", "get_resource_policy", {"ResourceArn": subject}, region=region)
-            if parts[2] == "kms":
-                arguments = {"KeyId": subject, "PolicyName": "default"}
-                return self._reader.aws("kms", "get_key_policy", arguments, region=region)
+            return self._reader.aws(service, operation, arguments, region=region)
         except NotFound:
             return {}
-        return None
 
     @property
     def attached(self) -> list[Mapping[str, Any]]:
         """The customer-managed policies of the role: name, ARN, default version, number of attachments."""
         if self._attached is None:
-            listed = self._reader.aws("iam", "list_attached_role_policies", {"RoleName": self._inputs.role_name})
-            own = [p for p in listed if ":iam::aws:policy/" not in p["arn"]]
-            self._attached = [self._reader.aws("iam", "get_policy", {"PolicyArn": p["arn"]}) for p in own]
+            listed = [{"PolicyArn": arn} for arn in self._attached_arns()]
+            self._reader.prefetch("iam", "get_policy", *listed)
+            self._attached = [self._reader.aws("iam", "get_policy", policy) for policy in listed]
         return self._attached
+
+    def _attached_arns(self) -> list[str]:
+        listed = self._reader.aws("iam", "list_attached_role_policies", {"RoleName": self._inputs.role_name})
+        return [p["arn"] for p in listed if ":iam::aws:policy/" not in p["arn"]]
 
     def former_version(self, missing: Sequence[Pair]) -> FormerVersion | None:
         """Return the newest former version, of one policy of this role alone, that allows all that is missing."""
@@ -230,8 +252,7 @@ class _Policies:
             if policy.get("AttachmentCount", 1) > 1:
                 continue
             arn, current = policy["Arn"], policy["DefaultVersionId"]
-            versions = self._reader.aws("iam", "list_policy_versions", {"PolicyArn": arn})
-            older = [v["VersionId"] for v in versions if _number(v["VersionId"]) < _number(current)]
+            older = [v for v in self.versions(arn) if _number(v) < _number(current)]
             for former in sorted(older, key=_number, reverse=True)[:4]:
                 document = self.version(arn, former)
                 if all(allows(document, pair) for pair in missing):
@@ -252,9 +273,29 @@ class _Policies:
         except NotFound:
             return None
 
+    def versions(self, arn: str) -> list[str]:
+        """Return the ids of a policy's versions."""
+        return [v["VersionId"] for v in self._reader.aws("iam", "list_policy_versions", {"PolicyArn": arn})]
+
     def version(self, arn: str, version: str) -> Any:
         """Return one version's document."""
         return self._reader.aws("iam", "get_policy_version", {"PolicyArn": arn, "VersionId": version})
+
+
+def _policy_read(subject: str, region: str | None) -> tuple[str, str, dict[str, Any], str | None] | None:
+    """Return the read of a resource's own policy; None for kinds that have none.
+
+    Shape: service, operation, arguments, region; `region` is of a bucket, whose ARN names none.
+    """
+    parts = subject.split(":", 5)
+    if len(parts) < 6 or "*" in subject:
+        return None
+    where = parts[3] or None
+    return {
+        "s3": ("s3", "get_bucket_policy", {"Bucket": parts[5]}, region),
+        "dynamodb": ("dynamodb", "get_resource_policy", {"ResourceArn": subject}, where),
+        "kms": ("kms", "get_key_policy", {"KeyId": subject, "PolicyName": "default"}, where),
+    }.get(parts[2])
 
 
 def _number(version: str) -> int:
@@ -268,9 +309,11 @@ def _changes(
     found: list[Change] = []
     unseen: list[str] = []
     missing = [a.pair for a in suspects if a.missing]
-    for policy in policies.attached:
-        if not _took_away(policies, reader, policy, missing):
-            continue
+    blamed = [policy for policy in policies.attached if _took_away(policies, policy, missing)]
+    reader.prefetch(
+        "cloudtrail", "lookup_events", *(_lookup(reader, p["Arn"]) for p in blamed), region=reader.global_region
+    )
+    for policy in blamed:
         event = _explains_policy(_events(reader, policy["Arn"]), policy)
         if event is not None:
             found.append(_change(event, policy["Arn"]))
@@ -284,8 +327,7 @@ def _changes(
         document = policies.resource_policy(subject)
         if document is None:
             continue
-        name = subject.rsplit(":", 1)[-1] if ":s3:" in subject else subject
-        region = subject.split(":")[3] or inputs.region
+        name, region = _in_trail(subject, inputs.region)
         events = [e for e in _events(reader, name, region) if e["name"] in _WRITES_POLICY | _DELETES_POLICY | _CREATES]
         if events and _written(events[0]) != (document or None):
             unseen.append(subject)
@@ -296,13 +338,33 @@ def _changes(
     return found[:6], unseen[:6]
 
 
+def _prefetch_events(inputs: AccessInputs, reader: Reader, suspects: Sequence[Access]) -> None:
+    """Begin to look up who changed the role and the resources that have policies of their own."""
+    reader.prefetch("cloudtrail", "lookup_events", _lookup(reader, inputs.role_name), region=reader.global_region)
+    for subject in dict.fromkeys(_subject_of(a.resource) for a in suspects):
+        if _policy_read(subject, inputs.region):
+            name, region = _in_trail(subject, inputs.region)
+            where = region or reader.global_region
+            reader.prefetch("cloudtrail", "lookup_events", _lookup(reader, name), region=where)
+
+
+def _in_trail(subject: str, region: str | None) -> tuple[str, str | None]:
+    """Return what CloudTrail calls a resource, and in which region it has its events."""
+    return (subject.rsplit(":", 1)[-1] if ":s3:" in subject else subject), subject.split(":")[3] or region
+
+
+def _lookup(reader: Reader, resource: str) -> dict[str, Any]:
+    """Return what is asked of CloudTrail; from a full minute on, so that the check and the fix ask the same."""
+    return {
+        "LookupAttributes": [{"AttributeKey": "ResourceName", "AttributeValue": resource}],
+        "StartTime": (reader.now - reader.scaled(TRAIL_WINDOW)).replace(second=0, microsecond=0).isoformat(),
+    }
+
+
 def _events(reader: Reader, resource: str, region: str | None = None) -> list[Mapping[str, Any]]:
     """Return the successful changes of a resource that CloudTrail shows, newest first; of IAM's where none is given."""
-    arguments = {
-        "LookupAttributes": [{"AttributeKey": "ResourceName", "AttributeValue": resource}],
-        "StartTime": (reader.now - reader.scaled(TRAIL_WINDOW)).replace(microsecond=0).isoformat(),
-    }
-    events = reader.aws("cloudtrail", "lookup_events", arguments, region=region or reader.global_region)
+    where = region or reader.global_region
+    events = reader.aws("cloudtrail", "lookup_events", _lookup(reader, resource), region=where)
     changes = [e for e in events if not e["readOnly"] and not e["error"]]
     return sorted(changes, key=lambda e: str(e["at"]), reverse=True)
 
@@ -318,15 +380,11 @@ def _explains_policy(events: Sequence[Mapping[str, Any]], policy: Mapping[str, A
     return None
 
 
-def _took_away(policies: _Policies, reader: Reader, policy: Mapping[str, Any], missing: Sequence[Pair]) -> bool:
+def _took_away(policies: _Policies, policy: Mapping[str, Any], missing: Sequence[Pair]) -> bool:
     """Tell whether some other version of the policy allows what is missing: then the present one took it away."""
     arn, current = policy["Arn"], policy["DefaultVersionId"]
-    for version in reader.aws("iam", "list_policy_versions", {"PolicyArn": arn}):
-        if version["VersionId"] != current:
-            document = policies.version(arn, version["VersionId"])
-            if any(allows(document, pair) for pair in missing):
-                return True
-    return False
+    others = (policies.version(arn, version) for version in policies.versions(arn) if version != current)
+    return any(allows(document, pair) for document in others for pair in missing)
 
 
 _WRITES_POLICY = frozenset({"PutBucketPolicy", "PutResourcePolicy", "PutKeyPolicy"})

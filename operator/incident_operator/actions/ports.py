@@ -124,6 +124,13 @@ class Reader(Protocol):
         """
         ...
 
+    def prefetch(self, service: str, operation: str, *arguments: Mapping[str, Any], region: str | None = None) -> None:
+        """Begin reads that are going to be asked, one for each of `arguments`, all at once, and wait for none.
+
+        It changes nothing but time: `aws` with the same arguments gives the answer, or raises what it failed with.
+        """
+        ...
+
     def http_get(self, url: str, *, timeout: timedelta, parse_json: bool = False) -> HttpAnswer:
         """GET an address the grant's probes admit: resolved once, no redirects, never a metadata address.
 

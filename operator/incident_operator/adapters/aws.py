@@ -11,7 +11,7 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -50,6 +50,9 @@ SESSION_SECONDS = 900
 POLICY_LIMIT = 2048
 #: A session this close to its end is not used any more.
 _RENEW_BEFORE = timedelta(seconds=120)
+
+#: Of all diagnoses together, beside those that their checks make themselves.
+_READS_AT_ONCE = 16
 
 #: boto3's session is not made for threads; creating a client is what it is used for.
 _creating = threading.Lock()
@@ -157,9 +160,20 @@ class CallAnswer:
 class Memo:
     """The reads of one diagnosis: the same read is made once, whoever asks first."""
 
-    def __init__(self) -> None:
+    def __init__(self, ahead: ThreadPoolExecutor) -> None:
         self._lock = threading.Lock()
+        self._ahead = ahead
         self._made: dict[str, Future[Any]] = {}
+
+    def begin(self, key: str, make: Callable[[], Any]) -> None:
+        """Make it in another thread, unless it is made already; `get` gives what came of it."""
+        with self._lock:
+            if key in self._made:
+                return
+            try:
+                self._made[key] = self._ahead.submit(make)
+            except RuntimeError:  # the process ends: no thread is begun any more, and whoever asks makes it
+                return
 
     def get(self, key: str, make: Callable[[], Any]) -> Any:
         """Return what `make` returns, making it once. Errors: those of `make`, for all who asked."""
@@ -196,10 +210,12 @@ class Gateway:
         #: A call and its client's retries are one. What the listed read means by "there is none" is no error.
         self.calls = Tally("service", "operation")
         self.errors = Tally("service", "operation", "code")
+        # Of its own: threads of the effects' pool wait for these.
+        self._ahead = ThreadPoolExecutor(_READS_AT_ONCE, thread_name_prefix="read")
 
     def memo(self) -> Memo:
         """Return a memo for one diagnosis."""
-        return Memo()
+        return Memo(self._ahead)
 
     def reader(
         self,
@@ -216,7 +232,7 @@ class Gateway:
             grant,
             now=self._now(),
             since=since,
-            memo=memo or Memo(),
+            memo=memo or self.memo(),
             scaled=self._scaled,
             connections=connections,
             api_server=api_server,
@@ -273,24 +289,23 @@ class Gateway:
 
     def simulate(self, grant: AwsGrant, calls: Sequence[Call]) -> Permission:
         """Return what the grant's role may do of these calls, by simulation; what can't be simulated is unknown."""
+        pairs = sorted({(p, r) for c in calls for p in c.permissions for r in c.resources})
         allowed: list[str] = []
         denied: list[str] = []
         unknown: list[str] = []
-        for permission, resource in sorted({(p, r) for c in calls for p in c.permissions for r in c.resources}):
-            arguments = {
-                "PolicySourceArn": grant.role_arn,
-                "ActionNames": [permission],
-                "ResourceArns": [resource],
-            }
-            label = f"{permission} {resource}"[:128]
-            try:
-                results = self.read(grant, grant.regions[0], "iam", "simulate_principal_policy", arguments)
-            except ReadError:
-                unknown.append(label)
-                continue
-            verdict = [r["decision"] for r in results]
-            (allowed if verdict == ["allowed"] else denied).append(label)
+        verdicts = self._ahead.map(lambda pair: self._may(grant, *pair), pairs)
+        for (permission, resource), may in zip(pairs, verdicts, strict=True):
+            {True: allowed, False: denied, None: unknown}[may].append(f"{permission} {resource}"[:128])
         return Permission(allowed=tuple(allowed), denied=tuple(denied), unknown=tuple(unknown))
+
+    def _may(self, grant: AwsGrant, permission: str, resource: str) -> bool | None:
+        """Tell by simulation whether the grant's role may do it; None where that can't be simulated."""
+        arguments = {"PolicySourceArn": grant.role_arn, "ActionNames": [permission], "ResourceArns": [resource]}
+        try:
+            results = self.read(grant, grant.regions[0], "iam", "simulate_principal_policy", arguments)
+        except ReadError:
+            return None
+        return [r["decision"] for r in results] == ["allowed"]
 
     def execute(
         self,
@@ -483,12 +498,28 @@ class GrantReader:
     ) -> Any:
         """Make one listed read, once per diagnosis. Errors: ReadError."""
         where = region or self.region
-        trail = service == "cloudtrail" and where == self.global_region
-        if where not in self._aws.regions and not trail:
+        if not self._is_granted(service, where):
             raise ReadError("NotGranted", f"ActionGrant {self._grant.metadata.name} does not list region {where}")
+        return self._memo.get(*self._listed_read(service, operation, arguments, where))
+
+    def prefetch(self, service: str, operation: str, *arguments: Mapping[str, Any], region: str | None = None) -> None:
+        """Begin listed reads; of a region that is not granted none, as `aws` says."""
+        where = region or self.region
+        if self._is_granted(service, where):
+            for given in arguments:
+                self._memo.begin(*self._listed_read(service, operation, given, where))
+
+    def _is_granted(self, service: str, region: str) -> bool:
+        trail = service == "cloudtrail" and region == self.global_region
+        return region in self._aws.regions or trail
+
+    def _listed_read(
+        self, service: str, operation: str, arguments: Mapping[str, Any] | None, region: str
+    ) -> tuple[str, Callable[[], Any]]:
+        """Return the key of a read in the memo, and what makes it."""
         given = dict(arguments or {})
-        key = json.dumps([self._grant.metadata.name, where, service, operation, given], sort_keys=True, default=str)
-        return self._memo.get(key, lambda: self._gateway.read(self._aws, where, service, operation, given))
+        key = json.dumps([self._grant.metadata.name, region, service, operation, given], sort_keys=True, default=str)
+        return key, lambda: self._gateway.read(self._aws, region, service, operation, given)
 
     def http_get(self, url: str, *, timeout: timedelta, parse_json: bool = False) -> HttpAnswer:
         """GET an address the grant admits. Errors: ReadError."""

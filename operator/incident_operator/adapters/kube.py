@@ -121,7 +121,6 @@ class Kube:
         self._api = api
         self._clock = clock
         self._labels: dict[str, tuple[float, dict[str, str]]] = {}
-        self._account: str | None = None
         self._events: OrderedDict[tuple[str, str, str], tuple[str, int]] = OrderedDict()
         self._posting: asyncio.Queue[tuple[Raw, str, str, str]] = asyncio.Queue(1000)
         #: Whether this process leads: asked just before a write is sent, also when it has stood still meanwhile.
@@ -309,14 +308,6 @@ class Kube:
             content_type="application/merge-patch+json",
         )
         return written
-
-    async def whoami(self) -> str:
-        """Return the name of this process's account, as admission sees it."""
-        if self._account is None:
-            body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
-            answer = await self.request("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", body=body)
-            self._account = str(answer["status"]["userInfo"]["username"])
-        return self._account
 
     async def namespace_labels(self, namespace: str) -> dict[str, str]:
         """Return a namespace's labels, at most half a minute old."""

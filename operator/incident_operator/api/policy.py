@@ -153,6 +153,11 @@ class RemediationPolicySpec(Model):
     health: Health
     remediation: Remediation
     guardrails: Guardrails = Guardrails()
+    requested_by: Annotated[str, Field(max_length=256)] | None = Field(
+        None,
+        description="Who wrote this spec last: the authenticated user, proven by admission. Its runs are asked for by "
+        "them, and who may agree depends on it.",
+    )
 
 
 class Episode(Model):

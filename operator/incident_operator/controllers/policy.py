@@ -185,9 +185,9 @@ class PolicyController:
         self._context.kube.post_event(about, tell.reason, tell.message, "Warning" if tell.warning else "Normal")
 
     async def _create(self, policy: RemediationPolicy, run: StartedRun) -> None:
-        """Create an episode's run, in the operator's own name. Errors: KubeError; a refusal is told on the policy."""
+        """Create an episode's run. Errors: KubeError; a refusal is told on the policy."""
         kube = self._context.kube
-        wire = run_of(policy, run, requested_by=await kube.whoami()).wire()
+        wire = run_of(policy, run).wire()
         wire.pop("status", None)
         try:
             created = await kube.create(wire)

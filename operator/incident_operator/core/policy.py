@@ -176,8 +176,11 @@ def run_name(policy: RemediationPolicy, episode: int) -> str:
     return f"{policy.metadata.name[:40].rstrip('-.')}-{digest[:10]}"
 
 
-def run_of(policy: RemediationPolicy, run: StartedRun, requested_by: str | None = None) -> IncidentRun:
-    """Return the run as it is created: detected at the breach, so that one that comes too late expires."""
+def run_of(policy: RemediationPolicy, run: StartedRun) -> IncidentRun:
+    """Return the run as it is created: detected at the breach, so that one that comes too late expires.
+
+    It is asked for by who wrote the policy: else they could agree alone to what they had asked for.
+    """
     metadata, remediation = policy.metadata, policy.spec.remediation
     return IncidentRun(
         metadata=Metadata(
@@ -204,7 +207,7 @@ def run_of(policy: RemediationPolicy, run: StartedRun, requested_by: str | None 
             runbook_ref=remediation.runbook_ref,
             parameters=remediation.parameters,
             automation=remediation.automation,
-            requested_by=requested_by,
+            requested_by=policy.spec.requested_by,
         ),
     )
 
