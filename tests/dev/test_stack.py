@@ -73,13 +73,18 @@ def test_people_may_what_their_groups_may(stack: Stack) -> None:
 
 
 def test_the_operators_account_has_only_what_it_uses(stack: Stack) -> None:
-    """It writes status and creates plans; it can't delete, edit specs, or read Secrets."""
+    """It writes status, creates plans and the runs of policies; it can't delete, edit specs, or read Secrets."""
     operator, group = Kubectl(stack.operator_kubeconfig), "ops.shopsmart.com"
     who = operator.json("auth", "whoami")["status"]["userInfo"]["username"]
     assert who == "system:serviceaccount:incident-system:incident-operator"
     assert operator.may("watch", "incidentruns", group)
     assert operator.may("create", "remediationplans", group)
-    for verb, resource in (("delete", "remediationplans"), ("update", "incidentruns"), ("create", "incidentruns")):
+    assert operator.may("create", "incidentruns", group)
+    for verb, resource in (
+        ("delete", "remediationplans"),
+        ("update", "incidentruns"),
+        ("patch", "remediationpolicies"),
+    ):
         assert not operator.may(verb, resource, group), (verb, resource)
     assert not operator.may("get", "secrets")
     assert not operator.may("create", "clusterrolebindings", "rbac.authorization.k8s.io")

@@ -381,6 +381,21 @@ def test_nobody_asks_for_a_run_in_anothers_name(place: Place, who: str) -> None:
     assert create(place.person(who), own, "--dry-run=server")["spec"]["requestedBy"] == who
 
 
+def _authors(place: Place, *who: str) -> None:
+    """Let people write policies."""
+    place.person("admin").apply([place.bind("incident-author", person) for person in who])
+    ask = ("auth", "can-i", "create", "remediationpolicies.ops.shopsmart.com", "-n", place.name)
+    for person in map(place.person, who):
+        assert wait_until(lambda: _may(person, *ask), seconds=10)  # noqa: B023  (called at once)
+
+
+def _may(person: Kubectl, *ask: str) -> bool:
+    try:
+        return person.run(*ask).strip() == "yes"
+    except KubectlError:  # `no` is an exit code of its own
+        return False
+
+
 def _policy(place: Place, name: str, **spec: Any) -> dict[str, Any]:
     about = {"health": {"checks": [{"name": "errors"}]}, "remediation": {"runbookRef": {"name": "runbook"}}}
     return _object("RemediationPolicy", place.name, name, {**about, **spec})
@@ -389,6 +404,7 @@ def _policy(place: Place, name: str, **spec: Any) -> dict[str, Any]:
 def test_a_policys_runs_are_asked_for_by_who_wrote_it_last(place: Place) -> None:
     """Else its author could agree alone to what it starts; who only annotates it has written nothing."""
     alice, bob, policy = place.person("alice"), place.person("bob"), _policy(place, "stamped")
+    _authors(place, "alice", "bob")
     get = ("get", "remediationpolicy", "stamped", "-n", place.name)
     alice.run("apply", "-f", "-", stdin=json.dumps(policy))
     assert alice.json(*get)["spec"]["requestedBy"] == "alice"
@@ -402,6 +418,7 @@ def test_a_policys_runs_are_asked_for_by_who_wrote_it_last(place: Place) -> None
 
 def test_nobody_writes_a_policy_in_anothers_name(place: Place) -> None:
     """Neither a new one nor, with a change, one that is there."""
+    _authors(place, "alice", "bob")
     said = refused(place.person("alice"), "create", "-f", "-", manifest=_policy(place, "borrowed", requestedBy="bob"))
     assert "a policy is requested by who wrote it last: spec.requestedBy is bob, and you are alice" in said
     place.person("alice").run("apply", "-f", "-", stdin=json.dumps(_policy(place, "own")))
