@@ -86,12 +86,14 @@ class Kubectl:
             return []
         return list(found["items"]) if found["kind"] == "List" else [found]
 
-    def may(self, verb: str, resource: str, group: str = "") -> bool:
-        """Tell whether the person of this kubeconfig may do this, whatever the namespace and name."""
+    def may(self, verb: str, resource: str, group: str = "", namespace: str = "") -> bool:
+        """Tell whether the person of this kubeconfig may do this, whatever the name; in all namespaces or in one."""
         review = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SelfSubjectAccessReview",
-            "spec": {"resourceAttributes": {"verb": verb, "resource": resource, "group": group}},
+            "spec": {
+                "resourceAttributes": {"verb": verb, "resource": resource, "group": group, "namespace": namespace}
+            },
         }
         path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
         answer = json.loads(self.run("create", "--raw", path, "-f", "-", stdin=json.dumps(review)))

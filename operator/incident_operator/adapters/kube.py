@@ -21,7 +21,7 @@ from kubernetes.aio import client, config
 from pydantic_core import from_json
 
 from ..api import KINDS
-from ..api.meta import API_VERSION, GROUP, VERSION, format_instant
+from ..api.meta import API_VERSION, GROUP, VERSION, KubernetesObject, format_instant
 from ..core.redact import redact, redact_json
 from .clock import Clock
 from .store import Raw
@@ -240,6 +240,18 @@ class Kube:
         self.writes += 1
         created: Raw = await self.request("POST", path, query={"fieldValidation": "Strict"}, body=body)
         return created
+
+    async def create_once(self, new: KubernetesObject) -> Raw:
+        """Create an object of ours, without its status; return it, or the one that has its name already.
+
+        Errors: those of `create` but AlreadyExists; NotFound where that one is gone again.
+        """
+        wire = new.wire()
+        wire.pop("status", None)
+        try:
+            return await self.create(wire)
+        except AlreadyExists:
+            return await self.get(new.kind, new.metadata.namespace or "", new.metadata.name)
 
     async def write_status(self, stored: Raw, status: Mapping[str, Any]) -> Raw:
         """Write a status by compare-and-swap and return the object as stored, redacted (invariant I6).

@@ -16,6 +16,8 @@ from .meta import (
     Resource,
     Severity,
     Text,
+    TimeOfDay,
+    Weekday,
     parse_duration,
     rules,
 )
@@ -29,9 +31,7 @@ Title = Annotated[str, Field(min_length=1, max_length=64)]
 Cell = Annotated[
     str, Field(pattern=rf"^({'|'.join(CELLS)}|{DURATION_PATTERN.removeprefix('^').removesuffix('$')})$", max_length=32)
 ]
-Day = Literal["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
-#: A time of day in the policy's zone; 24:00 is the end of a day.
-TimeOfDay = Annotated[str, Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$", max_length=5)]
+#: A time of day; 24:00 is the end of a day.
 EndOfHours = Annotated[str, Field(pattern=r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$", max_length=5)]
 Date = Annotated[
     date,
@@ -70,7 +70,7 @@ class WorkingHours(Model):
 
     model_config = rules(("self.from < self.to", "working hours end after they begin, on the same day"))
 
-    days: Annotated[tuple[Day, ...], Field(min_length=1, max_length=7)]
+    days: Annotated[tuple[Weekday, ...], Field(min_length=1, max_length=7)]
     opens: TimeOfDay = Field(alias="from", description="The first minute of them, as 09:00.")
     closes: EndOfHours = Field(alias="to", description="The first minute after them, as 17:30; 24:00 ends a day.")
 
@@ -78,7 +78,7 @@ class WorkingHours(Model):
 class WeeklyReview(Model):
     """When the weekly review is; on the next business day where its day is none."""
 
-    day: Day
+    day: Weekday
     at: TimeOfDay
 
 

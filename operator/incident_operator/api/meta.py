@@ -101,6 +101,11 @@ class Model(BaseModel):
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
+Weekday = Literal["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
+#: A time of day on the wall clock of a zone, as 09:00.
+TimeOfDay = Annotated[str, Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$", max_length=5)]
+
+
 class Severity(StrEnum):
     """How bad it is for users; P0 is a complete outage. Source: the runbook's severity table."""
 

@@ -19,6 +19,8 @@ from .meta import (
     ObjectName,
     Resource,
     Severity,
+    TimeOfDay,
+    Weekday,
     rules,
 )
 from .run import RunbookReference, RunPhase
@@ -92,10 +94,6 @@ class WindowKind(StrEnum):
     FREEZE = "Freeze"
     #: Runs are started in it only, or in another one of this kind.
     ALLOW = "Allow"
-
-
-Weekday = Literal["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
-TimeOfDay = Annotated[str, Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$", max_length=5)]
 
 
 class Window(Model):

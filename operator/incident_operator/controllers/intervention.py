@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from ..adapters.kube import AlreadyExists, NotFound
+from ..adapters.kube import NotFound
 from ..adapters.store import Key
 from ..api.intervention import Intervention, Verb
 from ..api.plan import PlanState, RemediationPlan
@@ -89,13 +89,7 @@ class InterventionController:
             if fresh is None:
                 why = plan.spec.irreversible or "what it left was not recorded, so nothing can be put back safely"
                 return refused(word, "NothingToRevert", why)
-            wire = fresh.wire()
-            wire.pop("status", None)
-            try:
-                created = await self._context.kube.create(wire)
-            except AlreadyExists:
-                created = await self._context.kube.get(_PLAN, namespace, fresh.metadata.name)
-            self._context.store.put(_PLAN, created)
+            self._context.store.put(_PLAN, await self._context.kube.create_once(fresh))
             self._context.enqueue(_PLAN, (namespace, fresh.metadata.name))
             live = fresh
         message = (

@@ -24,12 +24,11 @@ from ..api.runbook import Check, FindingKind, Fix, RunbookSpec
 from ..core.draft import NotApplicable, PlanDraft
 from ..core.gates import GateFacts, closed
 from ..core.planning import complete, hash_draft
-from ..core.policy import cooldown_until
 from ..core.risk import matches
 from ..core.run import CheckResult, FixResult, detected_at, outputs, plan_attempt
 from ..core.runbook import bind_inputs
 from .context import Context
-from .resolving import is_stale, policy_of
+from .resolving import guardrails_of, is_stale
 
 log = logging.getLogger(__name__)
 
@@ -300,7 +299,7 @@ async def _plan(
         message = f"this very plan was refused: {refused.status.message}"
         return FixResult(name=fix.name, state=FixState.NOT_APPLICABLE, reason="Rejected", message=message)
     stored = next((p for p in plans if p.metadata.name == plan.metadata.name), None)
-    policy = policy_of(context, scope.run)
+    cooldown, circuit_open = guardrails_of(context, scope.run)
     gates = closed(
         GateFacts(
             plan=plan.spec,
@@ -312,8 +311,8 @@ async def _plan(
             drill=scope.run.spec.drill,
             runbook_stale=await is_stale(context, scope.run),
             admission=await context.admission.in_force(),
-            cooldown_until=cooldown_until(policy, context.settings.timing) if policy is not None else None,
-            circuit_open=policy is not None and policy.status.circuit is not None,
+            cooldown_until=cooldown,
+            circuit_open=circuit_open,
         )
     )
     return FixResult(name=fix.name, plan=plan, gates=gates)

@@ -31,12 +31,11 @@ from ..core.plan import (
     decide_plan,
     last_words,
 )
-from ..core.policy import cooldown_until
 from ..core.story import Tell
 from .answering import answer, words_on
 from .context import Context
 from .plan_effects import KIND, PlanEffects
-from .resolving import is_stale, policy_of
+from .resolving import guardrails_of, is_stale
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +142,7 @@ class PlanController:
         if words or (opening and (asked or active or plan.spec.revert_of is not None)):
             newest = max((said_at(word) for word in words), default=None)
             admission = await context.admission.in_force(after=newest)
-        policy = policy_of(context, run) if run is not None else None
+        cooldown, circuit_open = guardrails_of(context, run)
         return PlanView(
             plan=plan,
             run=run,
@@ -152,8 +151,8 @@ class PlanController:
             admission=admission,
             leading=context.leader.held(),
             runbook_stale=opening and run is not None and await is_stale(context, run),
-            cooldown_until=cooldown_until(policy, context.settings.timing) if policy is not None else None,
-            circuit_open=policy is not None and policy.status.circuit is not None,
+            cooldown_until=cooldown,
+            circuit_open=circuit_open,
             epoch=context.leader.epoch,
             holder=context.leader.holder,
             call_timeout=context.settings.call_timeout,

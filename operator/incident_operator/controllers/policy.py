@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from ..actions.catalogue import infos
-from ..adapters.kube import AlreadyExists, Conflict, Forbidden, Invalid, NotFound
+from ..adapters.kube import Conflict, Forbidden, Invalid, NotFound
 from ..adapters.store import Key
 from ..api.grant import ActionGrant
 from ..api.policy import RemediationPolicy, StartedRun
@@ -186,13 +186,8 @@ class PolicyController:
 
     async def _create(self, policy: RemediationPolicy, run: StartedRun) -> None:
         """Create an episode's run. Errors: KubeError; a refusal is told on the policy."""
-        kube = self._context.kube
-        wire = run_of(policy, run).wire()
-        wire.pop("status", None)
         try:
-            created = await kube.create(wire)
-        except AlreadyExists:
-            created = await kube.get(RUN, policy.metadata.namespace or "", run.name)
+            created = await self._context.kube.create_once(run_of(policy, run))
         except (Invalid, Forbidden) as error:
             self._tell(policy, Tell("RunRefused", f"run {run.name} could not be created: {error}", warning=True))
             raise

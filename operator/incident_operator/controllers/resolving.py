@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from ..api.grant import ActionGrant
 from ..api.policy import RemediationPolicy
 from ..api.run import IncidentRun
 from ..api.runbook import RunbookSpec
+from ..core.policy import cooldown_until
 from ..core.run import Refusal
 from ..core.runbook import bind_parameters
 from .context import Context
@@ -88,6 +90,14 @@ async def grants_of(context: Context, namespace: str) -> tuple[ActionGrant, ...]
     labels = await context.kube.namespace_labels(namespace)
     grants = context.store.read_all("ActionGrant", ActionGrant.model_validate)
     return tuple(sorted((g for g in grants if g.selects(labels)), key=lambda g: g.metadata.name))
+
+
+def guardrails_of(context: Context, run: IncidentRun | None) -> tuple[datetime | None, bool]:
+    """Return until when the policy that started a run rests, and whether its circuit is open; nothing without one."""
+    policy = policy_of(context, run) if run is not None else None
+    if policy is None:
+        return None, False
+    return cooldown_until(policy, context.settings.timing), policy.status.circuit is not None
 
 
 def policy_of(context: Context, run: IncidentRun) -> RemediationPolicy | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..adapters.kube import AlreadyExists, Conflict, Forbidden, Invalid, NotFound
+from ..adapters.kube import Conflict, Forbidden, Invalid, NotFound
 from ..api.meta import Metadata
 from ..api.plan import RemediationPlan
 from ..api.review import PostIncidentReview, PostIncidentReviewSpec
@@ -86,9 +86,4 @@ async def _found_or_made(
         review = PostIncidentReview(
             metadata=Metadata(name=name, namespace=namespace, annotations=RESTORE_STATUS), spec=drafted
         )
-    wire = review.wire()
-    wire.pop("status", None)
-    try:
-        return await context.kube.create(wire)
-    except AlreadyExists:
-        return await context.kube.get(KIND, namespace, name)
+    return await context.kube.create_once(review)

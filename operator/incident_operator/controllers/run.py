@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from ..adapters.kube import AlreadyExists, Conflict, NotFound
+from ..adapters.kube import Conflict, NotFound
 from ..adapters.store import Key
 from ..api.intervention import Intervention, Verb
 from ..api.plan import PlanState, RemediationPlan
@@ -322,13 +322,7 @@ class RunController:
                     continue
                 if old.status.state in OPEN_STATES and old.spec.revert_of is None:
                     await self._supersede(old)
-            try:
-                wire = fresh.wire()
-                wire.pop("status", None)
-                self._context.store.put("RemediationPlan", await self._context.kube.create(wire))
-            except AlreadyExists:
-                key = (fresh.metadata.namespace or "", fresh.metadata.name)
-                self._context.store.put("RemediationPlan", await self._context.kube.get("RemediationPlan", *key))
+            self._context.store.put("RemediationPlan", await self._context.kube.create_once(fresh))
 
     async def _supersede(self, plan: RemediationPlan) -> None:
         key = (plan.metadata.namespace or "", plan.metadata.name)

@@ -6,7 +6,7 @@ where the manifest itself says when the incident was detected can it be told fro
 
 from typing import Any
 
-from ..adapters.kube import AlreadyExists, Conflict
+from ..adapters.kube import Conflict
 from ..api.meta import Metadata, format_instant
 from ..api.review import HandledRun, PostIncidentReview, PostIncidentReviewSpec
 from ..api.run import IncidentRun
@@ -37,12 +37,7 @@ async def handled(context: Context, run: IncidentRun) -> Refusal | None:
         metadata=Metadata(name=name, namespace=namespace, annotations=RESTORE_STATUS),
         spec=PostIncidentReviewSpec(ticket=incident.ticket, detected_at=incident.detected_at, title=title),
     )
-    wire = review.wire()
-    wire.pop("status", None)
-    try:
-        stored = await context.kube.create(wire)
-    except AlreadyExists:
-        stored = await context.kube.get(KIND, namespace, name)
+    stored = await context.kube.create_once(review)
     for _ in range(_TRIES):
         known = PostIncidentReview.model_validate(stored)
         same = next((r for r in known.status.runs if r.name == run.metadata.name), None)
