@@ -35,7 +35,7 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 Endpoint = tuple[str, int]
 
 
-def _undisguised(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+def undisguised(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     """Return the address that is reached: an IPv4 one inside an IPv6 one is that IPv4 one."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
@@ -44,6 +44,12 @@ def _undisguised(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
             inside = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         return inside or ip
     return ip
+
+
+def is_out_of_bounds(address: str) -> bool:
+    """Tell whether an address is never connected to, whatever a grant or a Secret says."""
+    ip = undisguised(address)
+    return any(ip in network for network in _NEVER_NETWORKS)
 
 
 def _addresses(host: str, port: int) -> tuple[str, ...]:
@@ -62,10 +68,10 @@ def admitted_address(host: str, port: int, probes: Probes, api_server: Endpoint 
     if not found:
         raise ReadError("Unreachable", f"the name {host} is not known")
     address = found[0]
-    ip = _undisguised(address)
-    if any(ip in network for network in _NEVER_NETWORKS):
+    ip = undisguised(address)
+    if is_out_of_bounds(address):
         raise ReadError("NotGranted", f"{host} is {address}: never an address for a probe")
-    if api_server is not None and port == api_server[1] and ip in map(_undisguised, _addresses(*api_server)):
+    if api_server is not None and port == api_server[1] and ip in map(undisguised, _addresses(*api_server)):
         raise ReadError("NotGranted", f"{host}:{port} is the API server: never an address for a probe")
     if host in probes.hosts:
         return address
