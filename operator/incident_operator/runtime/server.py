@@ -1,26 +1,37 @@
-"""Health and metrics over HTTP. Ready is not leading: a standby is ready to take over."""
+"""Health, metrics and hooks over HTTP. Ready is not leading: a standby is ready to take over."""
 
 from collections.abc import Callable
 
 from aiohttp import web
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from .hooks import BODY_LIMIT, Hooks
 from .metrics import Metrics
 
 
 class Server:
-    """`/healthz`, `/readyz`, `/metrics`."""
+    """`/healthz`, `/readyz`, `/metrics`, and `/hooks/slack` and `/hooks/pagerduty` where hooks are given."""
 
-    def __init__(self, metrics: Metrics, ready: Callable[[], str | None], host: str, port: int) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        ready: Callable[[], str | None],
+        host: str,
+        port: int,
+        hooks: Hooks | None = None,
+    ) -> None:
         self._metrics, self._ready, self._host, self._port = metrics, ready, host, port
+        self._hooks = hooks
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
         """Listen. Errors: OSError where the address is taken."""
-        app = web.Application()
+        app = web.Application(client_max_size=BODY_LIMIT)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._serve_metrics)
+        if self._hooks is not None:
+            self._hooks.add_to(app)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
         await web.TCPSite(self._runner, self._host, self._port).start()
