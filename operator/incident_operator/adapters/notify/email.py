@@ -5,7 +5,8 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 import aiosmtplib
@@ -19,8 +20,19 @@ from .sending import Sending
 
 REQUIRED = frozenset({"host", "from"})
 OPTIONAL = frozenset({"port", "user", "password", "tls", "ca.crt"})
+_GOODBYE_SECONDS = 1.0
 #: How the connection is protected → the port where none is given.
 _PORTS: Mapping[str, int] = {"starttls": 587, "tls": 465, "none": 25}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Server:
+    """A mail server, and how to speak to it: starttls, tls or none."""
+
+    host: str
+    port: int
+    mode: str
+    tls: ssl.SSLContext | None
 
 
 async def deliver(notice: Notice, channel: Channel, credential: Mapping[str, str], sending: Sending) -> Delivery:
@@ -57,34 +69,32 @@ async def _send(
     message: bytes, sender: str, recipients: tuple[str, ...], credential: Mapping[str, str], sending: Sending
 ) -> dict[str, int]:
     """Send; return the recipients that were refused, with the server's codes."""
-    host, mode, port = _server(credential)
-    context = None if mode == "none" else tls(credential.get("ca.crt"))
-    client = await _connected(await sending.places.of(host, port), host, port, mode, context, sending)
+    server = _server(credential)
+    addresses = await sending.places.of(server.host, server.port)
+    client = await _connected(server, addresses, timeout=sending.timeout)
     try:
-        await _introduced(client, mode, credential)
+        await _introduced(client, server.mode, credential)
         errors, _ = await client.sendmail(sender, recipients, message)
         # What was accepted is accepted, however the server takes its leave.
         with contextlib.suppress(aiosmtplib.SMTPException, OSError):
-            await client.quit()
+            await client.quit(timeout=_GOODBYE_SECONDS)
     finally:
         client.close()
     return {recipient: response.code for recipient, response in errors.items()}
 
 
-async def _connected(
-    addresses: list[str], host: str, port: int, mode: str, context: ssl.SSLContext | None, sending: Sending
-) -> aiosmtplib.SMTP:
+async def _connected(server: _Server, addresses: list[str], *, timeout: timedelta) -> aiosmtplib.SMTP:
     """Return a client of the server, connected to an address that was admitted. Errors: OSError, SMTPException."""
-    connection = await _first_that_answers(addresses, port)
+    connection = await _first_that_answers(addresses, server.port)
     try:
         client = aiosmtplib.SMTP(
-            hostname=host,
+            hostname=server.host,
             sock=connection,
-            use_tls=mode == "tls",
+            use_tls=server.mode == "tls",
             start_tls=False,
-            tls_context=context,
+            tls_context=server.tls,
             local_hostname="incident-operator",
-            timeout=sending.timeout.total_seconds(),
+            timeout=timeout.total_seconds(),
         )
         await client.connect()
     except BaseException:
@@ -126,15 +136,16 @@ async def _introduced(client: aiosmtplib.SMTP, mode: str, credential: Mapping[st
         await client.login(credential["user"], credential.get("password", ""))
 
 
-def _server(credential: Mapping[str, str]) -> tuple[str, str, int]:
-    """Return host, mode and port. Errors: Undeliverable CredentialInvalid."""
-    host, mode = credential["host"], credential.get("tls", "starttls")
+def _server(credential: Mapping[str, str]) -> _Server:
+    """Return the server that a credential names. Errors: Undeliverable CredentialInvalid."""
+    mode = credential.get("tls", "starttls")
     if mode not in _PORTS:
         raise Undeliverable(failed(Reason.CREDENTIAL_INVALID, "tls must be starttls, tls or none"))
     port = credential.get("port", str(_PORTS[mode]))
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536):
         raise Undeliverable(failed(Reason.CREDENTIAL_INVALID, "port must be a number up to 65535"))
-    return host, mode, int(port)
+    context = None if mode == "none" else tls(credential.get("ca.crt"))
+    return _Server(host=credential["host"], port=int(port), mode=mode, tls=context)
 
 
 def _judged(errors: Mapping[str, int], valid: tuple[str, ...], invalid: tuple[str, ...], reference: str) -> Delivery:
