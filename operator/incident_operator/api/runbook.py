@@ -337,7 +337,6 @@ class UpdateReason(StrEnum):
     """Why a runbook is to be looked at by its owner."""
 
     INCIDENT_ENDED = "IncidentEnded"
-    SUGGESTION_ACCEPTED = "SuggestionAccepted"
 
 
 class UpdateDue(Model):
@@ -345,7 +344,7 @@ class UpdateDue(Model):
 
     reason: UpdateReason
     since: Instant
-    #: The run or review that says so: `namespace/name`.
+    #: The run: `namespace/name`.
     about: Annotated[str, Field(max_length=512)]
     #: Of the runbook, then.
     generation: int

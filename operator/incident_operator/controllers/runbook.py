@@ -132,30 +132,33 @@ async def note_use(context: Context, run: IncidentRun, ended: IncidentRunStatus)
 
     Made again after a crash, it finds its note made. Errors: those of the API server, for the queue to back off.
     """
-    run = run.model_copy(update={"status": ended})
-    pin = ended.runbook
-    if pin is None or not used_in_major_incident(run):
-        return
-    namespace = run.metadata.namespace or ""
-    key = (namespace if pin.kind == "Runbook" else "", pin.name)
-    raw = context.store.get(pin.kind, key)
+    pin, namespace = ended.runbook, run.metadata.namespace or ""
+    if pin is not None and used_in_major_incident(run.model_copy(update={"status": ended})):
+        key = (namespace if pin.kind == "Runbook" else "", pin.name)
+        await note_update(context, pin.kind, key, UpdateReason.INCIDENT_ENDED, f"{namespace}/{run.metadata.name}")
+
+
+async def note_update(context: Context, kind: str, key: Key, reason: UpdateReason, about: str) -> None:
+    """Note on a runbook, if it is still there, that it is to be updated, once for each `about`.
+
+    Errors: those of the API server.
+    """
+    raw = context.store.get(kind, key)
     for _ in range(_TRIES):
         if raw is None:
             return
-        stored = _MODELS[pin.kind].model_validate(raw)
-        generation, about = stored.metadata.generation, f"{namespace}/{run.metadata.name}"
-        now = context.clock.now()
-        status = with_update_due(stored.status, generation, UpdateReason.INCIDENT_ENDED, about, now)
+        stored = _MODELS[kind].model_validate(raw)
+        status = with_update_due(stored.status, stored.metadata.generation, reason, about, context.clock.now())
         if status == stored.status:
             return
         try:
-            context.store.put(pin.kind, await context.kube.write_status(raw, status.wire()))
+            context.store.put(kind, await context.kube.write_status(raw, status.wire()))
         except Conflict:  # its controller writes it, too
-            raw = {**await context.kube.get(pin.kind, *key), "kind": pin.kind}
+            raw = {**await context.kube.get(kind, *key), "kind": kind}
             continue
         except NotFound:
             return
-        told = {"kind": pin.kind, "metadata": stored.metadata.wire()}
-        context.kube.post_event(told, "UpdateDue", f"{about} used it in a major incident: see what it should learn")
+        told = {"kind": kind, "metadata": stored.metadata.wire()}
+        context.kube.post_event(told, "UpdateDue", f"{reason} {about}: see what the runbook should learn from it")
         return
-    raise Conflict(f"{pin.kind} {pin.name} is written by others all the time")
+    raise Conflict(f"{kind} {key[1]} is written by others all the time")

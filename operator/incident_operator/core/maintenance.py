@@ -424,9 +424,8 @@ def validation_due(view: RunbookView) -> datetime | None:
     uid, last = view.metadata.uid, view.status.validation
     if last is None or not view.is_current:
         return view.since + share(uid, view.timing.scaled(SPREAD))
-    maintenance = view.spec.maintenance
-    every = (maintenance.validate_every if maintenance is not None else None) or VALIDATE_EVERY
-    every = max(every, view.timing.scaled(LEAST))
+    every = view.spec.maintenance.validate_every if view.spec.maintenance is not None else None
+    every = max(VALIDATE_EVERY if every is None else every, view.timing.scaled(LEAST))
     if verdict(last).reason not in ("Validated", "NoTrial"):
         retry = min(every, view.timing.scaled(RETRY))
         return last.at + retry / 2 + share(uid, retry / 2)
