@@ -119,7 +119,7 @@ def page(runbook: AnyRunbook, now: datetime) -> Iterator[str]:
         for part in validation.parts:
             yield f"  {part.part:<12} {part.result:<8} {part.count:>3}  {clean(part.message)}".rstrip()
         for one in validation.findings:
-            yield f"  {one.result} {clean(one.name)}: {one.reason}: {clean(one.message)}"
+            yield f"  {one.result} {clean(one.name)}: {one.reason} {clean(one.message)}".rstrip()
     for due in runbook.status.update_due:
         yield f"update due since {length(now - due.since)} ago: {due.reason} {clean(due.about)}"
     reviews = runbook.spec.maintenance.reviews if runbook.spec.maintenance is not None else ()

@@ -288,7 +288,8 @@ def verdict(validation: Validation) -> Verdict:
         first = failed[0]
         reason = "TrialInvalid" if first.name.startswith(TRIAL) else _FAILED_REASON[first.part]
         more = f" (+{len(failed) - 1} more)" if failed[1:] else ""
-        return Verdict(False, reason, f"{when}: {first.part} {first.name}: {first.reason}: {first.message}{more}")
+        told = f"{first.part} {first.name}: {first.reason}" + (f": {first.message}" if first.message else "")
+        return Verdict(False, reason, f"{when}: {told}{more}")
     unknown = [part for part in validation.parts if part.result == ValidationResult.UNKNOWN]
     if validation.namespace is None:
         covered = ", ".join(str(p.part) for p in validation.parts if p.result == ValidationResult.PASSED)
