@@ -18,6 +18,8 @@ from .text import clean, length, some
 _MODELS: dict[str, type[Runbook] | type[ClusterRunbook]] = {"ClusterRunbook": ClusterRunbook, "Runbook": Runbook}
 _HEADER = ("RUNBOOK", "READY", "VALIDATED", "FRESH", "UPDATE-DUE", "OWNER")
 AnyRunbook = Runbook | ClusterRunbook
+#: Fields of the status that programs are given.
+_SHOWN = frozenset({"conditions", "validation", "reviewedAt", "updateDue"})
 
 
 def show_runbooks(cluster: Cluster, name: str | None, *, output: str, clock: Clock | None = None) -> None:
@@ -132,7 +134,7 @@ def page(runbook: AnyRunbook, now: datetime) -> Iterator[str]:
 def document(runbook: AnyRunbook) -> dict[str, Any]:
     """Return what programs read of a runbook."""
     wire, maintenance = runbook.status.wire(), runbook.spec.maintenance
-    kept = {key: wire[key] for key in ("conditions", "validation", "reviewedAt", "updateDue") if key in wire}
+    kept = {key: value for key, value in wire.items() if key in _SHOWN}
     place = {"namespace": runbook.metadata.namespace} if runbook.metadata.namespace else {}
     owner = {"owner": maintenance.owner} if maintenance is not None else {}
     return {"kind": runbook.kind, "name": runbook.metadata.name, **place, **owner, **kept}
