@@ -1,10 +1,13 @@
 """Runbook and ClusterRunbook: read, judge, say Ready or where it is wrong; validate them on a schedule, in turn."""
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from datetime import datetime
 
-from ..adapters.kube import Conflict, NotFound
+from pydantic import ValidationError
+
+from ..adapters.kube import Conflict, Forbidden, Invalid, NotFound
 from ..adapters.store import Key, Raw
 from ..api.run import IncidentRun, IncidentRunStatus
 from ..api.runbook import ClusterRunbook, Runbook, UpdateReason, Validation
@@ -13,6 +16,8 @@ from ..core.story import Tell
 from .context import Context
 from .runbooks import revision_name
 from .trials import Trials
+
+log = logging.getLogger(__name__)
 
 _MODELS: dict[str, type[Runbook | ClusterRunbook]] = {"Runbook": Runbook, "ClusterRunbook": ClusterRunbook}
 _TRIES = 5
@@ -130,12 +135,20 @@ class RunbookController:
 async def note_use(context: Context, run: IncidentRun, ended: IncidentRunStatus) -> None:
     """Note on a runbook that it is to be updated, after a major incident in which a run, about to be settled, used it.
 
-    Made again after a crash, it finds its note made. Errors: those of the API server, for the queue to back off.
+    Made again after a crash, it finds its note made. What can't be cured by trying again (rights, CRDs of another
+    version) is told, and keeps no run from its end. Errors: others of the API server, for the queue to back off.
     """
     pin, namespace = ended.runbook, run.metadata.namespace or ""
-    if pin is not None and used_in_major_incident(run.model_copy(update={"status": ended})):
-        key = (namespace if pin.kind == "Runbook" else "", pin.name)
+    if pin is None or not used_in_major_incident(run.model_copy(update={"status": ended})):
+        return
+    key = (namespace if pin.kind == "Runbook" else "", pin.name)
+    try:
         await note_update(context, pin.kind, key, UpdateReason.INCIDENT_ENDED, f"{namespace}/{run.metadata.name}")
+    except (Forbidden, Invalid, ValidationError) as error:
+        log.exception("%s %s is not noted to be updated", pin.kind, pin.name)
+        about = {"kind": "IncidentRun", "metadata": run.metadata.wire()}
+        message = f"{pin.kind} {pin.name} can't be noted to be updated: {error}"
+        context.kube.post_event(about, "UpdateNotNoted", message, "Warning")
 
 
 async def note_update(context: Context, kind: str, key: Key, reason: UpdateReason, about: str) -> None:
