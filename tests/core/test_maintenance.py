@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from incident_operator.actions.catalogue import infos
+from incident_operator.adapters.store import Store
 from incident_operator.api.meta import Condition, Metadata
 from incident_operator.api.run import CheckState, CheckStatus, IncidentRunStatus, RunbookPin
 from incident_operator.api.runbook import (
@@ -18,6 +19,8 @@ from incident_operator.api.runbook import (
     ValidationPart,
     ValidationResult,
 )
+from incident_operator.controllers.resolving import is_stale
+from incident_operator.controllers.runbooks import Runbooks
 from incident_operator.core.maintenance import (
     LEAST,
     MAX_FINDINGS,
@@ -509,3 +512,58 @@ def test_a_thing_to_learn_is_kept_until_the_spec_changes() -> None:
     assert newer.status.update_due == ()
     learnt = with_update_due(status, 2, UpdateReason.INCIDENT_ENDED, "shop/another", NOW)
     assert [due.about for due in learnt.update_due] == ["shop/another"]
+
+
+# --- the gate ---------------------------------------------------------------------------------------------------------
+
+
+class Kept:
+    """What `is_stale` asks of a context: the cluster's runbooks as they are, and the revisions that runs follow."""
+
+    def __init__(self, *live: dict[str, Any], pinned: dict[str, Any] | None = None) -> None:
+        self.store, self.runbooks, self.clock, self.revisions = Store(), Runbooks(infos()), self, self
+        self._pinned = pinned
+        for number, spec in enumerate(live, 1):
+            metadata = {"name": "users", "uid": "uid", "resourceVersion": str(number)}
+            raw = {"kind": "ClusterRunbook", "metadata": {**metadata, "creationTimestamp": "2026-01-05T14:30:00Z"}}
+            self.store.put("ClusterRunbook", {**raw, "spec": spec})
+
+    def now(self) -> datetime:
+        """Return the instant of the question."""
+        return NOW
+
+    async def load(self, namespace: str, name: str) -> dict[str, Any] | None:
+        """Return the pinned spec."""
+        return self._pinned
+
+
+STALE = a_runbook(maintenance={"owner": "o", "reviewEvery": "2d"}).wire()
+REVIEWED = a_runbook(maintenance=kept(reviewEvery="2d", reviews=[said("a", NOW - DAY)]).wire()).wire()
+ARCHIVED = a_runbook(maintenance={"owner": "o", "archived": {"reason": "gone"}}).wire()
+UNKEPT = a_runbook().wire()
+
+
+@pytest.mark.parametrize(
+    ("world", "expected"),
+    [
+        pytest.param(Kept(STALE), True, id="overdue"),
+        pytest.param(Kept(REVIEWED), False, id="reviewed"),
+        pytest.param(Kept(STALE, REVIEWED, pinned=STALE), False, id="reviewed after the run began"),
+        pytest.param(Kept(REVIEWED, ARCHIVED, pinned=REVIEWED), True, id="archived after the run began"),
+        pytest.param(Kept(UNKEPT), False, id="nobody promised a review"),
+        pytest.param(Kept(pinned=STALE), False, id="gone, and the run began a short while ago"),
+        pytest.param(Kept(pinned=ARCHIVED), True, id="gone, and archived before"),
+        pytest.param(Kept(), False, id="gone without a trace"),
+    ],
+)
+async def test_a_run_asks_where_its_runbook_is_not_fresh(world: Any, expected: bool) -> None:
+    """By the runbook as it is now, whatever the run follows; where it is gone, by what the run follows."""
+    pin = RunbookPin(kind="ClusterRunbook", name="users", revision="crbk-users-0123456789")
+    run = a_run(status=IncidentRunStatus(started_at=NOW - timedelta(hours=1), runbook=pin))
+    assert await is_stale(world, run) is expected
+
+
+async def test_a_run_without_a_runbook_yet_asks_for_no_review() -> None:
+    """It is not accepted."""
+    world: Any = Kept(STALE)
+    assert await is_stale(world, a_run()) is False

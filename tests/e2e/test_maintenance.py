@@ -13,6 +13,7 @@ from dev.shop.alarm import wait_until_felt, wait_until_well
 from dev.shop.faults import FAULTS
 from tests.repo.files import ROOT
 
+from .test_metrics import page, total
 from .world import TIME_SCALE, World, outcome, story
 
 FAULT = FAULTS["inc-2023-1247"]
@@ -63,12 +64,23 @@ def parts(world: World) -> dict[str, tuple[str, int]]:
 
 
 def test_the_shipped_runbook_is_tried_and_nothing_is_changed(world: World, runbook: dict[str, Any]) -> None:
-    """Every check asked, every fix planned, every permission simulated: not one call that changes, no plan, no run."""
+    """Every check asked, every fix planned, every permission simulated: not one call that changes, no plan, no run.
+
+    And of the threads that incidents need, never more than one is taken.
+    """
     before = world.dump()
-    with world.customers(), world.operator():
+    busy: list[float] = []
+    with world.customers(), world.operator() as operator:
         assert wait_until_well(world.shop, time_scale=TIME_SCALE)
         seen = len(world.journal())
         world.admin.apply([tried(world, runbook)])
+
+        def looked_at() -> bool:
+            busy.append(total(page(operator), "effects_in_flight"))
+            return "validation" in (stored(world).get("status") or {})
+
+        assert wait_until(looked_at, seconds=90, every=0.05), world.log()
+        assert max(busy) == 1
         wait_for_condition(world, "Validated", "True", "Validated")
         wait_for_condition(world, "Fresh", "True", "NotDueYet")
         mine = [call for call in world.journal()[seen:] if "IncidentOperator" in call["principal"]]
