@@ -25,6 +25,7 @@ from incident_operator.core.maintenance import (
     LEAST,
     MAX_FINDINGS,
     MAX_UPDATES,
+    MOST,
     RETRY,
     SPREAD,
     VALIDATE_EVERY,
@@ -177,6 +178,9 @@ def test_what_is_overdue_names_whose_review() -> None:
     found = freshness(fields, INSTALLED, NOW)
     assert "b reviewed it 2026-01-13, c reviewed it never" in found.message
     assert found.message == freshness(fields, INSTALLED, NOW + timedelta(hours=1)).message
+    # The next one to run out is told when it does.
+    assert found.until == NOW + DAY
+    assert "a reviewed it 2026-01-15, b " in freshness(fields, INSTALLED, NOW + DAY).message
 
 
 def test_it_turns_at_the_first_review_that_ends() -> None:
@@ -383,6 +387,16 @@ def test_it_is_scaled_and_never_restless() -> None:
         again = due
         due = validation_due(replace(often, status=RunbookStatus(validation=made(tried(), at=again))))
         assert due == again + LEAST
+
+
+def test_a_promise_beyond_the_end_of_time_is_bounded() -> None:
+    """What the pattern admits must not keep a run from being decided."""
+    maintenance = {"owner": "o", "reviewEvery": "999999999d", "validateEvery": "999999999d"}
+    view = a_view(maintenance=maintenance, status=RunbookStatus(validation=made(tried())))
+    decision = decide_runbook(view, NOW)
+    assert condition(decision, "Fresh").reason == "NotDueYet"
+    assert decision.wake_at is not None
+    assert decision.wake_at <= NOW + MOST
 
 
 @pytest.mark.parametrize(

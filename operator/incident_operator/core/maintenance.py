@@ -42,6 +42,8 @@ SPREAD = timedelta(minutes=10)
 RETRY = timedelta(hours=1)
 #: No runbook is validated more often than this, whatever it says. Scaled.
 LEAST = timedelta(minutes=1)
+#: A longer promise counts as this one: instants end, too.
+MOST = timedelta(days=3650)
 #: Findings, and updates that are due, which a status has room for.
 MAX_FINDINGS, MAX_UPDATES = 32, 16
 #: After incidents of these an owner looks at the runbook again. Source: the document, "after each major incident".
@@ -54,7 +56,7 @@ TRIAL = "spec.maintenance.trial"
 
 
 class Freshness(NamedTuple):
-    """Whether people still stand behind a runbook. Shape: `until` is when the answer turns by itself, if it does."""
+    """Whether people still stand behind a runbook. Shape: `until` is when the answer changes by itself, if it does."""
 
     fresh: bool | None
     reason: Literal["Reviewed", "NotDueYet", "ReviewOverdue", "NotScheduled", "Archived"]
@@ -74,23 +76,27 @@ def freshness(maintenance: Maintenance | None, installed_at: datetime, now: date
         return Freshness(
             None, "NotScheduled", "nobody says how often it is reviewed: maintenance.reviewEvery is left out"
         )
-    every = maintenance.review_every
+    every = min(maintenance.review_every, MOST)
     newest = _newest_reviews(maintenance, now)
     due = {who: (at or installed_at) + every for who, at in newest.items()}
     reviewed = [at for at in newest.values() if at is not None]
     whole = min(reviewed) if len(reviewed) == len(newest) else None
     overdue = [who for who in newest if now >= due[who]]
-    until = min(due.values())
+    until = earliest(*(at for at in due.values() if at > now))
     if overdue:
         told = ", ".join(_since(who, newest[who]) for who in overdue)
         return Freshness(
-            False, "ReviewOverdue", f"a review holds {format_duration(every)}: {told}; {_how_to_review()}", whole
+            False, "ReviewOverdue", f"a review holds {format_duration(every)}: {told}; {_how_to_review()}", whole, until
         )
     if whole is None:
         missing = ", ".join(who or "anybody" for who, at in newest.items() if at is None)
-        message = f"installed {installed_at:%Y-%m-%d}, no review yet by {missing}: due {until:%Y-%m-%d %H:%M}Z"
+        message = (
+            f"installed {installed_at:%Y-%m-%d}, no review yet by {missing}: due {min(due.values()):%Y-%m-%d %H:%M}Z"
+        )
         return Freshness(True, "NotDueYet", message, None, until)
-    return Freshness(True, "Reviewed", f"reviewed {whole:%Y-%m-%d}, next due {until:%Y-%m-%d %H:%M}Z", whole, until)
+    return Freshness(
+        True, "Reviewed", f"reviewed {whole:%Y-%m-%d}, next due {min(due.values()):%Y-%m-%d %H:%M}Z", whole, until
+    )
 
 
 def _newest_reviews(maintenance: Maintenance, now: datetime) -> dict[str, datetime | None]:
@@ -426,7 +432,7 @@ def validation_due(view: RunbookView) -> datetime | None:
     if last is None or not view.is_current:
         return view.since + share(uid, view.timing.scaled(SPREAD))
     every = view.spec.maintenance.validate_every if view.spec.maintenance is not None else None
-    every = max(VALIDATE_EVERY if every is None else every, view.timing.scaled(LEAST))
+    every = min(max(VALIDATE_EVERY if every is None else every, view.timing.scaled(LEAST)), MOST)
     if verdict(last).reason not in ("Validated", "NoTrial"):
         retry = min(every, view.timing.scaled(RETRY))
         return last.at + retry / 2 + share(uid, retry / 2)
