@@ -139,6 +139,26 @@ def test_a_run_is_checked_against_a_runbook_of_the_same_files(tmp_path: Path) ->
     assert out.startswith("run.yaml:5: spec.parameters.functionName: parameter 'functionName' is required")
 
 
+def test_a_trial_and_an_archived_runbook_are_checked_too(tmp_path: Path) -> None:
+    """What a run would be refused for, a trial would be as well."""
+    maintenance = "  maintenance:\n    owner: o\n    trial: {parameters: {maximumMemory: 1}}\n"
+    runbook = (ROOT / "manifests/runbooks/lambda-failures.yaml").read_text()
+    head, _, tail = runbook.partition("  maintenance:\n")
+    rest = tail[tail.index("  knowledge:") :]
+    (tmp_path / "book.yaml").write_text(head + maintenance + rest)
+    code, out, _ = incident("kubectl incident lint book.yaml", tmp_path)
+    assert code == 1
+    assert "a ClusterRunbook says where it is tried: write maintenance.trial.namespace" in out
+    assert "parameters.functionName: parameter 'functionName' is required" in out
+    assert "parameters.maximumMemory: parameter 'maximumMemory' is at least 128; 1 is less" in out
+    archived = "  maintenance:\n    owner: o\n    archived: {reason: gone}\n"
+    (tmp_path / "book.yaml").write_text(head + archived + rest)
+    (tmp_path / "run.yaml").write_text((ROOT / "examples/nothing-found.yaml").read_text())
+    code, out, _ = incident("kubectl incident lint book.yaml run.yaml", tmp_path)
+    (line,) = out.splitlines()
+    assert "spec.runbookRef.name: ClusterRunbook lambda-failures is archived: gone" in line
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

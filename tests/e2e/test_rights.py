@@ -45,6 +45,8 @@ SOMETIMES = {
     right("patch events"): "the same words about the same object were posted before",
     right(f"get interventions.{OURS}"): "an answer to a word met a newer object",
     right(f"get remediationpolicies.{OURS}"): "a status write met a newer object",
+    right(f"get runbooks.{OURS}"): "a status write met a newer object",
+    right(f"get clusterrunbooks.{OURS}"): "a status write met a newer object, mostly another operator's",
 }
 
 

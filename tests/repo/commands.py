@@ -73,6 +73,10 @@ COMMANDS: Mapping[str, str] = {
         "tests/cli/test_halt.py::test_a_halt_suspends_all_and_unhalt_lets_them_go"
     ),
     "kubectl incident who inc-2024-0001": "tests/cli/test_who.py::test_the_page_of_an_incident_on_a_friday_night",
+    "kubectl incident runbooks": "tests/cli/test_runbooks.py::test_the_table_says_what_is_known_and_what_is_not",
+    "kubectl incident runbooks lambda-failures": (
+        "tests/cli/test_runbooks.py::test_one_runbook_is_shown_with_its_report"
+    ),
     "kubectl -n incident-system scale deployment/incident-operator --replicas=0": (
         "tests/repo/test_documented_commands.py::test_the_deployment_to_scale_down_is_the_shipped_one"
     ),

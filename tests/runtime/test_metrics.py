@@ -32,6 +32,8 @@ from incident_operator.runtime.metrics import (
     closed_gates,
     measure_leading,
     measure_standing,
+    runbooks_by,
+    runbooks_due,
     runs_by_phase,
 )
 from incident_operator.runtime.queue import Queue
@@ -198,3 +200,19 @@ async def test_a_full_pool_shows_what_waits() -> None:
     assert await asyncio.gather(*both) == [True, True]
     assert (pool.in_flight, pool.queued) == (0, 0)
     pool.close()
+
+
+def test_runbooks_are_counted_by_what_is_said_of_them() -> None:
+    """What nobody said yet is Unknown; both kinds count."""
+    store = Store()
+
+    def put(kind: str, name: str, **status: Any) -> None:
+        metadata = {"name": name, "uid": name, "resourceVersion": "1"}
+        store.put(kind, {"kind": kind, "metadata": metadata, "spec": {}, "status": status})
+
+    put("ClusterRunbook", "one", conditions=[{"type": "Validated", "status": "True"}], updateDue=[{"about": "a/b"}])
+    put("Runbook", "two", conditions=[{"type": "Validated", "status": "False"}, {"type": "Fresh", "status": "True"}])
+    put("Runbook", "three")
+    assert runbooks_by(store, "Validated") == {"True": 1, "False": 1, "Unknown": 1}
+    assert runbooks_by(store, "Fresh") == {"True": 1, "False": 0, "Unknown": 2}
+    assert runbooks_due(store) == 1

@@ -300,12 +300,17 @@ class Gateway:
 
     def _may(self, grant: AwsGrant, permission: str, resource: str) -> bool | None:
         """Tell by simulation whether the grant's role may do it; None where that can't be simulated."""
-        arguments = {"PolicySourceArn": grant.role_arn, "ActionNames": [permission], "ResourceArns": [resource]}
+        return self.may(grant, grant.role_arn, (permission,), resource)[permission]
+
+    def may(self, grant: AwsGrant, role: str, permissions: Sequence[str], resource: str) -> dict[str, bool | None]:
+        """Tell by one simulation which of these a role may do on a resource; None where that can't be simulated."""
+        arguments = {"PolicySourceArn": role, "ActionNames": list(permissions), "ResourceArns": [resource]}
         try:
             results = self.read(grant, grant.regions[0], "iam", "simulate_principal_policy", arguments)
         except ReadError:
-            return None
-        return [r["decision"] for r in results] == ["allowed"]
+            return dict.fromkeys(permissions)
+        decided = {r["action"].lower(): r["decision"] == "allowed" for r in results}
+        return {permission: decided.get(permission.lower()) for permission in permissions}
 
     def execute(
         self,

@@ -14,6 +14,7 @@ from .meta import (
     KubernetesObject,
     Model,
     Resource,
+    SecretReference,
     Severity,
     Text,
     TimeOfDay,
@@ -21,7 +22,6 @@ from .meta import (
     parse_duration,
     rules,
 )
-from .run import SecretReference
 from .runbook import listed_by
 
 CELLS = ("Immediate", "BusinessHours", "NextDay", "NextBusinessDay", "WeeklyReview", "MonthlyReview")

@@ -160,6 +160,18 @@ class ObjectReference(Model):
     name: ObjectName
 
 
+class SecretReference(Model):
+    """A Secret of the same namespace, of type `ops.shopsmart.com/connection`."""
+
+    name: ObjectName
+
+
+class Connection(Model):
+    """How to reach a system that is not behind AWS's API."""
+
+    secret_ref: SecretReference
+
+
 class OwnerReference(Model):
     """Metadata: who this object is garbage-collected with."""
 

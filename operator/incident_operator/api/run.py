@@ -10,6 +10,7 @@ from .meta import (
     Automation,
     Column,
     Conditions,
+    Connection,
     Duration,
     Identifier,
     Instant,
@@ -54,18 +55,6 @@ class RunbookReference(Model):
 
     kind: Literal["Runbook", "ClusterRunbook"] = "ClusterRunbook"
     name: ObjectName
-
-
-class SecretReference(Model):
-    """A Secret of the run's namespace, of type `ops.shopsmart.com/connection`."""
-
-    name: ObjectName
-
-
-class Connection(Model):
-    """How to reach a system that is not behind AWS's API."""
-
-    secret_ref: SecretReference
 
 
 class IncidentRunSpec(Model):

@@ -9,6 +9,7 @@ from .meta import (
     AnyJson,
     Column,
     Conditions,
+    Connection,
     Duration,
     Expression,
     Identifier,
@@ -16,6 +17,7 @@ from .meta import (
     JsonObject,
     KubernetesObject,
     Model,
+    ObjectName,
     Reason,
     Resource,
     Text,
@@ -155,15 +157,60 @@ class ImpactExpressions(Model):
     total: Expression
 
 
+#: How a contact is called, as in the contacts of an EscalationPolicy.
+ContactName = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class Review(Model):
+    """One contact's word that they have read the runbook and still stand behind it: a row of the maintenance record."""
+
+    by: ContactName = Field(description="Who reviewed it: one on-call contact.")
+    at: Instant = Field(description="When; one that is still ahead does not count.")
+    revision: Annotated[str, Field(min_length=1, max_length=253)] = Field(
+        description="What was reviewed: status.revision as it was then, or a commit."
+    )
+
+
+class Trial(Model):
+    """What the checks are asked about, and the fixes planned for, when the runbook is validated: nothing is changed."""
+
+    namespace: ObjectName | None = Field(
+        None, description="Whose grants and Secrets it is tried with. Only for a ClusterRunbook: a Runbook has its own."
+    )
+    parameters: JsonObject = Field(default_factory=dict, description="As a run gives them.")
+    connections: Annotated[dict[str, Connection], Field(json_schema_extra={"maxProperties": 8})] = Field(
+        default_factory=dict, description="As a run gives them."
+    )
+
+
+class Archive(Model):
+    """Why a runbook is kept, but starts nothing any more."""
+
+    reason: Annotated[Text, Field(min_length=1)] = Field(description="Shown to everybody whose run it refuses.")
+    replaced_by: ObjectName | None = Field(None, description="The runbook to use instead.")
+
+
 class Maintenance(Model):
     """Who keeps the runbook true, and how often."""
 
     owner: Annotated[str, Field(max_length=128)]
-    review_every: Duration | None = None
-    reviewed_at: Instant | None = Field(
-        None, description="When its owner last confirmed it; older than reviewEvery, its fixes ask (gate RunbookStale)."
+    review_every: Duration | None = Field(
+        None, description="How long a review holds, and the first one may take. Later the fixes ask (RunbookStale)."
     )
-    validate_every: Duration | None = None
+    reviewers: Annotated[
+        tuple[ContactName, ...], Field(max_length=16, json_schema_extra={"x-kubernetes-list-type": "set"})
+    ] = Field((), description="Each of them reviews it, every time; where it names none, anybody's review is enough.")
+    reviews: Annotated[tuple[Review, ...], Field(max_length=64, json_schema_extra=listed_by("by", "at"))] = Field(
+        (), description="The record: entries are added, and taken out only when a newer one of the same contact is in."
+    )
+    reviewed_at: Instant | None = Field(
+        None, description="When its owner last confirmed it, as one more review by them; reviews says who and what."
+    )
+    validate_every: Duration | None = Field(None, description="How old a validation may become. Default 30d.")
+    trial: Trial | None = Field(
+        None, description="Without it only schema, expressions and references are validated, and Validated is Unknown."
+    )
+    archived: Archive | None = Field(None, description="No run of it is started any more.")
 
 
 class Knowledge(Model):
@@ -194,6 +241,13 @@ class RunbookSpec(Model):
         (
             "self.steps.map(s, has(s.checks) ? s.checks.size() : 0).sum() <= 24",
             "a runbook has at most 24 checks: split it",
+        ),
+        (
+            "!has(oldSelf.maintenance) || !has(oldSelf.maintenance.reviews) || (has(self.maintenance)"
+            " && has(self.maintenance.reviews) && oldSelf.maintenance.reviews.all(old,"
+            " self.maintenance.reviews.exists(new,"
+            " new.by == old.by && (new.at == old.at && new.revision == old.revision || new.at > old.at))))",
+            "the record of reviews is only added to: an entry goes when a newer one of the same contact is in",
         ),
     )
 
@@ -229,26 +283,118 @@ class RunbookProblem(Model):
     message: Text
 
 
+class ValidationPart(StrEnum):
+    """What a validation looks at, in this order."""
+
+    SCHEMA = "Schema"
+    EXPRESSIONS = "Expressions"
+    REFERENCES = "References"
+    PERMISSIONS = "Permissions"
+    CHECKS = "Checks"
+    FIXES = "Fixes"
+
+
+class ValidationResult(StrEnum):
+    """What came of one part; Unknown is not healthy."""
+
+    PASSED = "Passed"
+    FAILED = "Failed"
+    UNKNOWN = "Unknown"
+
+
+class PartReport(Model):
+    """What came of one part."""
+
+    part: ValidationPart
+    result: ValidationResult
+    #: How many of them were looked at: expressions, references, permissions, checks or fixes.
+    count: int = 0
+    message: Text = ""
+
+
+class ValidationFinding(Model):
+    """One thing that is wrong, or could not be told."""
+
+    part: ValidationPart
+    result: ValidationResult
+    #: The check, fix, permission or field.
+    name: Annotated[str, Field(max_length=256)]
+    reason: Reason
+    message: Text = ""
+
+
+class Validation(Model):
+    """The newest validation's report."""
+
+    at: Instant
+    generation: int
+    namespace: ObjectName | None = Field(None, description="Whose grants it was tried with.")
+    parts: Annotated[tuple[PartReport, ...], Field(max_length=6, json_schema_extra=listed_by("part"))] = ()
+    findings: Annotated[tuple[ValidationFinding, ...], Field(max_length=32)] = ()
+
+
+class UpdateReason(StrEnum):
+    """Why a runbook is to be looked at by its owner."""
+
+    INCIDENT_ENDED = "IncidentEnded"
+
+
+class UpdateDue(Model):
+    """One thing that the runbook should learn from; gone with the next change of its spec, a review among them."""
+
+    reason: UpdateReason
+    since: Instant
+    #: The run: `namespace/name`.
+    about: Annotated[str, Field(max_length=512)]
+    #: Of the runbook, then.
+    generation: int
+
+
 class RunbookStatus(Model):
-    """Whether the runbook can be used, and if not, where it is wrong."""
+    """Whether the runbook can be used, where it is wrong, and whether it is kept true."""
 
     observed_generation: int | None = None
     revision: Annotated[str, Field(max_length=253)] | None = None
     problems: Annotated[tuple[RunbookProblem, ...], Field(max_length=32)] = ()
+    validation: Validation | None = None
+    reviewed_at: Instant | None = Field(
+        None, description="The oldest of its reviewers' newest reviews; none while one of them has never reviewed it."
+    )
+    update_due: Annotated[tuple[UpdateDue, ...], Field(max_length=16)] = ()
     conditions: Conditions = ()
+
+
+def _condition(type_: str, field: str) -> str:
+    return f'.status.conditions[?(@.type=="{type_}")].{field}'
 
 
 _COLUMNS = (
     Column(name="Title", json_path=".spec.title"),
-    Column(name="Ready", json_path='.status.conditions[?(@.type=="Ready")].status'),
-    Column(name="Reason", json_path='.status.conditions[?(@.type=="Ready")].reason'),
+    Column(name="Ready", json_path=_condition("Ready", "status")),
+    Column(name="Reason", json_path=_condition("Ready", "reason")),
+    Column(name="Validated", json_path=_condition("Validated", "status")),
+    Column(name="Fresh", json_path=_condition("Fresh", "status")),
     Column(name="Age", json_path=".metadata.creationTimestamp", type="date"),
-    Column(name="Message", json_path='.status.conditions[?(@.type=="Ready")].message', priority=1),
+    Column(name="Message", json_path=_condition("Ready", "message"), priority=1),
+    Column(name="Validated-Ago", json_path=".status.validation.at", type="date", priority=1),
+    Column(name="Reviewed-Ago", json_path=".status.reviewedAt", type="date", priority=1),
+    Column(name="Update-Due", json_path=".status.updateDue[0].reason", priority=1),
+    Column(name="Owner", json_path=".spec.maintenance.owner", priority=1),
 )
+
+
+_TRIAL = "has(self.spec.maintenance) && has(self.spec.maintenance.trial)"
 
 
 class Runbook(KubernetesObject):
     """A procedure for the runs of one namespace."""
+
+    model_config = rules(
+        (
+            f"!({_TRIAL}) || !has(self.spec.maintenance.trial.namespace)",
+            "a Runbook is tried in its own namespace: drop maintenance.trial.namespace",
+        ),
+    )
 
     resource: ClassVar[Resource] = Resource(kind="Runbook", plural="runbooks", short_names=("rbk",), columns=_COLUMNS)
 
@@ -259,6 +405,13 @@ class Runbook(KubernetesObject):
 
 class ClusterRunbook(KubernetesObject):
     """A procedure for the runs of every namespace."""
+
+    model_config = rules(
+        (
+            f"!({_TRIAL}) || has(self.spec.maintenance.trial.namespace)",
+            "a ClusterRunbook says where it is tried: write maintenance.trial.namespace",
+        ),
+    )
 
     resource: ClassVar[Resource] = Resource(
         kind="ClusterRunbook", plural="clusterrunbooks", short_names=("crbk",), scope="Cluster", columns=_COLUMNS

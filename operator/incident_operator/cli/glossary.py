@@ -76,6 +76,7 @@ ENDINGS: Mapping[str, Ending] = {
 REFUSALS: Mapping[str, str] = {
     "RunbookNotFound": "No runbook of that kind and name is installed.",
     "RunbookInvalid": "The runbook does not hold: its Ready condition names field, line and column.",
+    "RunbookArchived": "The runbook is kept, but not used any more; the message says why, and what to use instead.",
     "ParametersInvalid": "A parameter is missing, unknown or out of its bounds.",
     "GrantMissing": "No ActionGrant selects the namespace, or none permits this action, region and resource.",
     "AlreadyHandled": "A run of this name acted on this incident already, as after a restored backup. See the message.",
@@ -97,7 +98,7 @@ GATES: Mapping[str, str] = {
     "Frozen": "The grant says that nothing be changed in this time.",
     "Cooldown": "What started the run acted a short while ago.",
     "CircuitOpen": "Too many runs of the same origin failed in a row.",
-    "RunbookStale": "The runbook's owner has not confirmed it for longer than it says.",
+    "RunbookStale": "The runbook is not Fresh: a review of it is overdue, or it is archived.",
     "HealthBudget": "Fewer would be healthy than there must be, and than there are.",
     "CommonCause": "All targets fail alike: what they share is broken, and replacing some is no cure.",
     "DownstreamBudget": "The database would get more connections than it bears.",

@@ -143,6 +143,10 @@ def problems(documents: Sequence[Document]) -> list[Problem]:
             if isinstance(runbook, Runbook | ClusterRunbook):
                 _, wrong_values = bind_parameters(runbook.spec, object_.spec.parameters)
                 found += [document.problem(_undotted(p.field), p.message) for p in wrong_values]
+                maintenance = runbook.spec.maintenance
+                if maintenance is not None and maintenance.archived is not None:
+                    why = f"{ref.kind} {ref.name} is archived: {maintenance.archived.reason}"
+                    found.append(document.problem(("spec", "runbookRef", "name"), why))
     return sorted(set(found))
 
 
@@ -249,6 +253,11 @@ def _of_runbook(document: Document, runbook: Runbook | ClusterRunbook) -> Iterat
         if problem.line is not None:
             place = f" at line {problem.line}, column {problem.column} of the expression"
         yield document.problem(_undotted(problem.field), problem.message + place)
+    trial = runbook.spec.maintenance.trial if runbook.spec.maintenance is not None else None
+    if trial is not None:
+        for problem in bind_parameters(runbook.spec, trial.parameters)[1]:
+            where = problem.field.replace("spec.parameters", "spec.maintenance.trial.parameters", 1)
+            yield document.problem(_undotted(where), problem.message)
 
 
 def _of_policy(document: Document, policy: EscalationPolicy) -> Iterator[Problem]:

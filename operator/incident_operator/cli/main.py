@@ -178,6 +178,24 @@ def suggest(obj: Where, /, words: tuple[str, ...], files: tuple[str, ...], outpu
 
 
 @cli.command()
+@click.argument("name", required=False, metavar="[RUNBOOK]")
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@kube_options
+@click.pass_obj
+def runbooks(obj: Where, /, name: str | None, output: str, **where: Any) -> None:
+    """Show which runbooks can be used, when they were tried and reviewed last, and what their owners owe.
+
+    Every ClusterRunbook and the namespace's Runbooks. With RUNBOOK, that one with its newest report: what was tried,
+    what failed, what could not be told, and who reviewed it when.
+
+    Exit code: 0, or 1 for any error, 64 for wrong usage.
+    """
+    from .runbooks_command import show_runbooks
+
+    show_runbooks(connect(obj, where), name, output=output)
+
+
+@cli.command()
 @click.argument("action", required=False)
 def explain(action: str | None) -> None:
     """Explain an ACTION of the catalogue; without one, list them all.

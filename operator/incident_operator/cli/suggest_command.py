@@ -31,6 +31,10 @@ def suggest_runbooks(cluster: Cluster | None, question: str, *, files: Sequence[
     if not candidates:
         place = ", ".join(files) if cluster is None else f"the cluster and namespace {cluster.namespace}"
         raise CommandError(f"there is no runbook in {place}", "kubectl apply --server-side -k manifests/runbooks")
+    usable = [c for c in candidates if c.spec.maintenance is None or c.spec.maintenance.archived is None]
+    for archived in (c for c in candidates if c not in usable):
+        click.echo(f"left out: {_named(archived)} is archived", err=True)
+    candidates = usable
     found = suggest(question, candidates)
     rest = sorted(
         (c for c in candidates if c not in [s.candidate for s in found.ranked]), key=lambda c: (c.kind, c.name)

@@ -11,6 +11,7 @@ from .plan import PlanController
 from .policy import PolicyController
 from .run import RunController
 from .runbook import RunbookController
+from .trials import Trials
 
 
 class Controller(Protocol):
@@ -23,11 +24,12 @@ class Controller(Protocol):
 
 def build(context: Context) -> Mapping[str, Controller]:
     """Return the controllers by kind."""
+    trials = Trials(context)
     return {
         "IncidentRun": RunController(context),
         "RemediationPlan": PlanController(context),
         "RemediationPolicy": PolicyController(context),
         "Intervention": InterventionController(context),
-        "Runbook": RunbookController(context, "Runbook"),
-        "ClusterRunbook": RunbookController(context, "ClusterRunbook"),
+        "Runbook": RunbookController(context, "Runbook", trials),
+        "ClusterRunbook": RunbookController(context, "ClusterRunbook", trials),
     }

@@ -23,6 +23,7 @@ from ..api.run import CheckState, CheckStatus, Finding, FixState, Impact, Incide
 from ..api.runbook import Check, FindingKind, Fix, RunbookSpec
 from ..core.draft import NotApplicable, PlanDraft
 from ..core.gates import GateFacts, closed
+from ..core.maintenance import FixTrial
 from ..core.planning import complete, hash_draft
 from ..core.risk import matches
 from ..core.run import CheckResult, FixResult, detected_at, outputs, plan_attempt
@@ -316,6 +317,39 @@ async def _plan(
         )
     )
     return FixResult(name=fix.name, plan=plan, gates=gates)
+
+
+async def try_fix(
+    context: Context, scope: Scope, fix: Fix, checks: Mapping[str, CheckResult]
+) -> tuple[FixTrial, PlanDraft | None]:
+    """Plan a fix whether its findings are there or not, and keep nothing of it. Never raises for a bad world."""
+    variables, owner = scope.variables(checks), scope.run.spec.runbook_ref.name
+
+    def failed(reason: str, message: str) -> tuple[FixTrial, None]:
+        return FixTrial(name=fix.name, failed=True, reason=reason, message=message), None
+
+    if fix.when is not None:
+        (answer,) = await context.evaluate([fix.when], variables, owner=owner, scope="input")
+        if answer.error:
+            return failed("ExpressionFailed", f"when: {answer.error}")
+    bound = bind_inputs(infos()[fix.action], fix.inputs, {p.name for p in scope.runbook.parameters})
+    rendered = await context.render(bound, variables, owner=owner)
+    if rendered.error:
+        return failed("ExpressionFailed", rendered.error)
+    grant = scope.grant_for(fix.action)
+    if grant is None or grant.spec.aws is None:
+        return failed("GrantMissing", f"no ActionGrant permits {fix.action} here; ask a platform admin for one")
+    try:
+        draft = await _draft(context, scope, fix.action, _without_nulls(rendered.value), grant)
+    except ReadError as error:
+        return failed(error.reason, error.message)
+    except ValidationError as error:
+        return failed("InvalidInput", _first(error))
+    except TimeoutError:
+        return failed("Timeout", "no answer in time")
+    if isinstance(draft, NotApplicable):
+        return FixTrial(name=fix.name, reason=draft.reason, message=draft.message), None
+    return FixTrial(name=fix.name, planned=True), draft
 
 
 async def _draft(

@@ -136,6 +136,9 @@ class PolicyController:
         if problems:
             message = f"{name}: {problems[0].field}: {problems[0].message}"
             return NotReady(reason="RunbookInvalid", message=message)
+        if runbook.maintenance is not None and runbook.maintenance.archived is not None:
+            message = f"{name} is archived: {runbook.maintenance.archived.reason}"
+            return NotReady(reason="RunbookArchived", message=message)
         parameters, wrong = bind_parameters(runbook, policy.spec.remediation.parameters)
         if wrong:
             return NotReady(reason="ParametersInvalid", message="; ".join(p.message for p in wrong[:4]))

@@ -6,9 +6,11 @@ from datetime import datetime
 from typing import Any
 
 from ..api.grant import ActionGrant
+from ..api.meta import parse_instant
 from ..api.policy import RemediationPolicy
 from ..api.run import IncidentRun
 from ..api.runbook import RunbookSpec
+from ..core.maintenance import freshness
 from ..core.policy import cooldown_until
 from ..core.run import Refusal
 from ..core.runbook import bind_parameters
@@ -50,6 +52,11 @@ async def resolve(context: Context, run: IncidentRun) -> Resolved | Refusal:
     if problems:
         first = problems[0]
         return Refusal(reason="RunbookInvalid", message=f"{run.spec.runbook_ref.name}: {first.field}: {first.message}")
+    archived = runbook.maintenance.archived if runbook.maintenance is not None else None
+    if archived is not None and run.status.started_at is None:
+        instead = f"; use {archived.replaced_by} instead" if archived.replaced_by else ""
+        message = f"{run.spec.runbook_ref.kind} {run.spec.runbook_ref.name} is archived: {archived.reason}{instead}"
+        return Refusal(reason="RunbookArchived", message=message)
     parameters, wrong = bind_parameters(runbook, run.spec.parameters)
     if wrong:
         return Refusal(reason="ParametersInvalid", message="; ".join(p.message for p in wrong[:4]))
@@ -68,15 +75,24 @@ async def resolve(context: Context, run: IncidentRun) -> Resolved | Refusal:
 
 
 async def is_stale(context: Context, run: IncidentRun) -> bool:
-    """Tell whether the owner of a run's runbook has not confirmed it for longer than the runbook says."""
-    pin = run.status.runbook
-    spec = await context.revisions.load(run.metadata.namespace or "", pin.revision) if pin is not None else None
-    if pin is None or spec is None:
+    """Tell whether people stand no more behind a run's runbook as it is now: a review is overdue, or it is archived.
+
+    A runbook that is gone is judged by what its pinned revision says, from the run's start on.
+    """
+    pin, namespace = run.status.runbook, run.metadata.namespace or ""
+    if pin is None:
         return False
-    maintenance = context.runbooks.read(pin.revision, spec)[0].maintenance
-    if maintenance is None or maintenance.review_every is None or maintenance.reviewed_at is None:
-        return False
-    return context.clock.now() >= maintenance.reviewed_at + maintenance.review_every
+    now = context.clock.now()
+    key = (namespace if pin.kind == "Runbook" else "", pin.name)
+    raw, live = context.store.get(pin.kind, key), context.store.read(pin.kind, key, spec_and_revision)
+    if raw is not None and live is not None:
+        (spec, revision), installed = live, parse_instant(raw["metadata"]["creationTimestamp"])
+    else:
+        pinned = await context.revisions.load(namespace, pin.revision)
+        if pinned is None:
+            return False
+        spec, revision, installed = pinned, pin.revision, run.status.started_at or now
+    return freshness(context.runbooks.read(revision, spec)[0].maintenance, installed, now).fresh is False
 
 
 def spec_and_revision(runbook: dict[str, Any]) -> tuple[dict[str, Any], str]:

@@ -36,6 +36,7 @@ from .context import Context
 from .observing import Scope, ask_check, look_back_from, measure_impact, plan_fix
 from .resolving import Resolved, resolve
 from .reviewing import review
+from .runbook import note_use
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +103,7 @@ class RunController:
             if decision.status != run.status:
                 if decision.status.settled:
                     await review(self._context, run, decision.status, resolved, plans)
+                    await note_use(self._context, run, decision.status)
                 try:
                     raw = await self._context.kube.write_status(raw, decision.status.wire())
                 except NotFound:

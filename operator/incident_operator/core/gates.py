@@ -173,10 +173,10 @@ def circuit_open(facts: GateFacts) -> GateVerdict | None:
 
 
 def runbook_stale(facts: GateFacts) -> GateVerdict | None:
-    """Nobody confirmed the runbook for longer than it says: its checks stay, its fixes ask."""
+    """The runbook is not Fresh: a review is overdue, or it is archived. Its checks stay, its fixes ask."""
     if not facts.runbook_stale:
         return None
-    message = "the runbook's owner has not confirmed it for longer than maintenance.reviewEvery"
+    message = "the runbook is not Fresh: its condition says whose review is overdue (kubectl incident runbooks)"
     return _blocks("RunbookStale", message, hard=False)
 
 

@@ -41,7 +41,13 @@ class NotReady:
     """Why a policy can't be worked with (yet): then nothing is read, and no run is started."""
 
     reason: Literal[
-        "RunbookNotFound", "RunbookInvalid", "ParametersInvalid", "HealthInvalid", "WindowInvalid", "GrantMissing"
+        "RunbookNotFound",
+        "RunbookInvalid",
+        "RunbookArchived",
+        "ParametersInvalid",
+        "HealthInvalid",
+        "WindowInvalid",
+        "GrantMissing",
     ]
     message: str
 

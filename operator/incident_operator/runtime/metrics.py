@@ -36,6 +36,7 @@ from .watch import Watch
 
 PREFIX = "incident_operator_"
 RUN, PLAN = "IncidentRun", "RemediationPlan"
+RUNBOOKS = ("Runbook", "ClusterRunbook")
 
 # One more series for each counter, which says nothing that the start of the process does not.
 disable_created_metrics()
@@ -163,6 +164,11 @@ def measure_leading(metrics: Metrics, context: Context, watch: Watch) -> None:
     metrics.counts("plans_ended", "Plans that ended, by outcome and risk", context.outcomes)
     metrics.gauge("approvals_waiting", "Times people are asked now", lambda: len(asked_since(store)))
     metrics.gauge("approval_oldest_seconds", "Longest wait for people", lambda: _age(asked_since(store), now()))
+    metrics.gauges(
+        "runbooks_validated", "status", "Runbooks by status of Validated", lambda: runbooks_by(store, "Validated")
+    )
+    metrics.gauges("runbooks_fresh", "status", "Runbooks by status of Fresh", lambda: runbooks_by(store, "Fresh"))
+    metrics.gauge("runbooks_update_due", "Runbooks that are due for an update", lambda: runbooks_due(store))
     metrics.gauges("gates_closed", "gate", "Plans that a gate keeps closed, by gate", lambda: closed_gates(store))
 
 
@@ -231,6 +237,24 @@ def closed_gates(store: Store) -> dict[str, float]:
             blocked = (fix for fix in fixes if fix.get("state") == FixState.BLOCKED and "reason" in fix)
             closed |= {((namespace, fix.get("planRef", "")), fix["reason"]) for fix in blocked}
     return {gate: float(count) for gate, count in sorted(Counts(gate for _, gate in closed).items())}
+
+
+def _runbooks(store: Store) -> list[Raw]:
+    return [_status(raw) for kind in RUNBOOKS for raw in store.all(kind)]
+
+
+def runbooks_by(store: Store, type_: str) -> dict[str, float]:
+    """Return how many runbooks have each status of a condition; what nobody said yet is Unknown."""
+    counts = {"True": 0.0, "False": 0.0, "Unknown": 0.0}
+    for status in _runbooks(store):
+        said = {c["type"]: c["status"] for c in status.get("conditions", ())}
+        counts[said.get(type_, "Unknown")] += 1
+    return counts
+
+
+def runbooks_due(store: Store) -> int:
+    """Return how many runbooks are due for an update."""
+    return sum(bool(status.get("updateDue")) for status in _runbooks(store))
 
 
 def _gates(plan: Raw) -> list[str]:
