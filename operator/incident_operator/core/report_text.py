@@ -1,10 +1,9 @@
 """A report as Markdown that also reads well on a terminal: tables with straight columns, and what is not known."""
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC
+from datetime import UTC, timedelta
 
 from .report import Figures, Group, Report
-from .review import in_words
 
 NONE = "-"
 NOT_ENOUGH = "not enough incidents"
@@ -92,7 +91,7 @@ def _mttr(figures: Figures) -> str:
     repair = figures.repair
     if repair.mean is None:
         return _without(figures)
-    return f"{in_words(repair.mean)} (of {repair.incidents})"
+    return f"{_length(repair.mean)} (of {repair.incidents})"
 
 
 def _without(figures: Figures) -> str:
@@ -106,7 +105,7 @@ def _target(figures: Figures) -> str:
     p1 = figures.p1
     if p1.repair.mean is None:
         return "none is resolved" if p1.open else NOT_KNOWN if p1.unknown else NONE
-    return f"{in_words(p1.repair.mean)}: {'met' if p1.met else 'missed'}"
+    return f"{_length(p1.repair.mean)}: {'met' if p1.met else 'missed'}"
 
 
 def _within(figures: Figures) -> str:
@@ -120,7 +119,7 @@ def _within(figures: Figures) -> str:
 
 
 def _mtbf(figures: Figures) -> str:
-    return NOT_ENOUGH if figures.failures.mean is None else in_words(figures.failures.mean)
+    return NOT_ENOUGH if figures.failures.mean is None else _length(figures.failures.mean)
 
 
 def _effectiveness(figures: Figures) -> str:
@@ -180,6 +179,16 @@ def _name(group: Group, column: str) -> str:
 
 def _of(share: float, part: int, whole: int) -> str:
     return f"{100 * share:.0f}% ({part} of {whole})"
+
+
+def _length(value: timedelta) -> str:
+    """Return a length of time in its two largest units, not rounded: 29 min 59 s is less than 30 minutes."""
+    rest, parts = int(value.total_seconds()), []
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, rest = divmod(rest, size)
+        if count or parts:
+            parts.append((count, unit))
+    return " ".join(f"{count} {unit}" for count, unit in parts[:2] if count) or "0 s"
 
 
 def _some(count: int, noun: str) -> str:
