@@ -149,6 +149,5 @@ def _told(found: dict[str, Fact | None]) -> list[Fact]:
     facts = [fact for fact in found.values() if fact is not None]
     missing = len(found) - len(facts)
     if missing:
-        hint = "they were written by another version of the operator: update kubectl-incident"
-        click.echo(f"{some(missing, 'review')} can't be read and are counted nowhere: {hint}", err=True)
+        click.echo(f"no figure counts {some(missing, 'review')} of another version: update kubectl-incident", err=True)
     return facts

@@ -27,7 +27,7 @@ def report_markdown(report: Report, *, place: str) -> str:
 def _page(report: Report, place: str) -> Iterator[str]:
     yield f"# Incident metrics: {report.period}"
     yield ""
-    over = "" if report.over else ", which is not over yet"
+    over = "" if report.over else f"; {report.period} is not over yet"
     yield (
         f"{place}; months in {report.time_zone}; read {report.read_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC{over}. "
         f"{_some(report.reviews, 'review')} in the period; not counted: {_some(report.drills, 'drill')}, "
