@@ -46,13 +46,13 @@ def test_impact_says_what_was_measured_when() -> None:
         run = started(run, diagnosis=1, impact=status.impact)
     first, second, third, fourth = stored
     assert first == few.model_copy(update={"measured_at": NOW})
-    assert impact_in_words(first) == "24% of requests failed (19 of 79, measured at 14:30 UTC)"
+    assert impact_in_words(first) == "24% of requests failed (19 of 79, measured at 14:30:00 UTC)"
     assert second.summary == "60% of requests failed (6 of 10) at worst; 24% at the first diagnosis"
     assert third == fourth, "better again is no news"
     assert third.summary == "100% of requests failed (30 of 30) at worst; 24% at the first diagnosis"
     assert impact_in_words(third) == (
-        "100% of requests failed at worst (30 of 30, measured at 14:34 UTC); "
-        "24% at the first diagnosis (19 of 79, at 14:30 UTC)"
+        "100% of requests failed at worst (30 of 30, measured at 14:34:00 UTC); "
+        "24% at the first diagnosis (19 of 79, at 14:30:00 UTC)"
     )
 
 

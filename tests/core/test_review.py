@@ -374,64 +374,64 @@ SYMPTOM = {"reason": "UsersFailing", "check": "users", "message": "19 of 63 fail
 SHORTLY = "Changed shortly before, and not known to have contributed: "
 
 
+MAY_NOT = "lambda-execution-role may not GetItem"
+TABLE = "arn:aws:dynamodb:us-east-1:123456789012:table/users"
+SET_UP = [change("PublishVersion", FUNCTION), change("CreateAlias", FUNCTION)]
+
+
 @pytest.mark.parametrize(
-    ("findings", "expected"),
+    ("summary", "findings", "expected"),
     [
         # What set the service up minutes before touches nothing that is broken: the role is, not the function.
+        (MAY_NOT, [cause(MAY_NOT, TABLE), SYMPTOM, *SET_UP], []),
+        # As when everything is looked at again after the fix: the cause is known, and its finding is gone.
+        (MAY_NOT, SET_UP, []),
+        # A change of what the cause is about, by its name in the message; a name that only begins so is another's.
         (
-            [
-                cause("lambda-execution-role may not GetItem", "arn:aws:dynamodb:us-east-1:1:table/users"),
-                SYMPTOM,
-                change("PublishVersion", FUNCTION),
-                change("CreateAlias", FUNCTION),
-            ],
-            [],
-        ),
-        # A change of what the cause is about: by its name in the message, by its ARN as the subject.
-        (
-            [
-                cause("lambda-execution-role may not GetItem", "arn:aws:dynamodb:us-east-1:1:table/users"),
-                change("AttachRolePolicy", "lambda-execution-role"),
-                change("UpdateRole", "lambda-execution"),
-            ],
+            MAY_NOT,
+            [change("AttachRolePolicy", "lambda-execution-role"), change("UpdateRole", "lambda-execution")],
             [SHORTLY + change("AttachRolePolicy", "lambda-execution-role")["message"]],
         ),
+        # By its ARN, where the finding has its name as the subject.
         (
+            "the code raises errors",
             [cause("the code raises errors", "Birthday:LIVE"), change("UpdateAlias", FUNCTION)],
             [SHORTLY + change("UpdateAlias", FUNCTION)["message"]],
         ),
+        # What a plan touched that helped: the policy.
+        (
+            "mails are refused",
+            [change("DetachRolePolicy", ROLE)],
+            [SHORTLY + change("DetachRolePolicy", ROLE)["message"]],
+        ),
         # The cause names this very change; our own, or anybody's, after detection broke nothing before it.
         (
-            [
-                cause("lambda-execution-role may not GetItem", ROLE, actor="deployer", at=at(-20)),
-                change("PutRolePolicy", ROLE),
-                change("PutRolePolicy", ROLE, after=17, by="IncidentOperatorRemediation"),
-            ],
+            f"{MAY_NOT}; {change('PutRolePolicy', ROLE)['message']}",
+            [change("PutRolePolicy", ROLE), change("PutRolePolicy", ROLE, after=17, by="IncidentOperatorRemediation")],
             [],
         ),
-        # Two causes: the first is the primary one, the other has contributed.
+        # Two causes: the first is the primary one, the other has contributed; what users felt has not.
         (
-            [
-                cause("the role may not GetItem", ROLE, actor="deployer"),
-                cause("out of memory", "Birthday:LIVE"),
-                SYMPTOM,
-            ],
-            ["out of memory"],
+            f"{MAY_NOT} (+1 more)",
+            [cause(MAY_NOT, ROLE), cause("out of memory", "Birthday:LIVE", actor="deployer"), SYMPTOM],
+            ["out of memory (by deployer)"],
         ),
         # No cause at all: what was found, and every change before it as a lead.
         (
+            None,
             [SYMPTOM, change("PublishVersion", FUNCTION), change("UpdateRole", ROLE, after=1)],
             ["19 of 63 failed", SHORTLY + change("PublishVersion", FUNCTION)["message"]],
         ),
     ],
 )
 def test_a_change_is_a_factor_only_if_it_touched_what_broke(
-    findings: list[dict[str, Any]], expected: list[str]
+    summary: str | None, findings: list[dict[str, Any]], expected: list[str]
 ) -> None:
     """Before the incident, on what its cause is about; and then it is told as what it is, a coincidence so far."""
-    said = findings[0]["message"]
-    run = ended(findings=findings, rootCause={"summary": said} if findings[0].get("rootCause") else None)
-    assert list(draft(run, (), RUNBOOK, at(33)).contributing_factors) == expected
+    run = ended(findings=findings, rootCause={"summary": summary} if summary else None)
+    assert list(draft(run, (applied(),), RUNBOOK, at(33)).contributing_factors) == expected
+    reverted = draft(run, (applied(PlanState.REVERTED),), RUNBOOK, at(33)).contributing_factors
+    assert (list(reverted) == expected) == (summary != "mails are refused"), "what did not help proves nothing"
 
 
 def test_a_temporary_fix_becomes_work_with_its_date() -> None:

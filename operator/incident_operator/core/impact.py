@@ -59,4 +59,4 @@ def _measure(impact: Impact) -> ImpactMeasure | None:
 
 
 def _clock(at: datetime) -> str:
-    return f"{at.astimezone(UTC):%H:%M} UTC"
+    return f"{at.astimezone(UTC):%H:%M:%S} UTC"

@@ -183,7 +183,8 @@ def _of(share: float, part: int, whole: int) -> str:
 
 def _length(value: timedelta) -> str:
     """Return a length of time in its two largest units, not rounded: 29 min 59 s is less than 30 minutes."""
-    rest, parts = int(value.total_seconds()), []
+    rest = int(value.total_seconds())
+    parts: list[tuple[int, str]] = []
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
         count, rest = divmod(rest, size)
         if count or parts:

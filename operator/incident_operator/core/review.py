@@ -23,7 +23,7 @@ from ..api.review import (
     ReviewLine,
     ReviewResolution,
 )
-from ..api.run import CheckState, Finding, IncidentRun, Resolution, RunPhase, TimelineEntry
+from ..api.run import CheckState, Finding, IncidentRun, Resolution, RootCause, RunPhase, TimelineEntry
 from ..api.runbook import FindingKind, Fix, RunbookSpec
 from .conditions import with_condition
 from .impact import impact_in_words, worse
@@ -95,7 +95,7 @@ def draft(
         resolution=_line(end) if end else None,
         timeline=_told(run, now),
         primary_cause=PrimaryCause(text=_line(cause.summary), probable=cause.probable) if cause else None,
-        contributing_factors=_lines(_factors(run, now)),
+        contributing_factors=_lines(_factors(run, plans, now)),
         went_well=_lines(_went_well(run, plans, now)),
         could_be_improved=_lines(_improvements(run, plans, now)),
         action_items=tuple(_action_items(run, plans, runbook, now))[:_MAX_LINES],
@@ -351,33 +351,43 @@ def _spaced(reason: str) -> str:
 # --- what it means ----------------------------------------------------------------------------------------------------
 
 
-def _factors(run: IncidentRun, now: datetime) -> Iterator[str]:
+def _factors(run: IncidentRun, plans: Sequence[RemediationPlan], now: datetime) -> Iterator[str]:
     """Yield what may have contributed: other causes, else the problems found, and changes that go with them.
 
     A problem that is no cause is what the cause did. A change is named only if it came before the incident and, where
-    a cause was found, touched something that the cause is about; and never as more than what happened shortly before.
+    a cause is known, touched what the cause is about, or what had to be changed to help; and never as more than what
+    happened shortly before.
     """
+    cause, detected = run.status.root_cause, detected_at(run, now)
     problems = [f for f in run.status.findings if f.kind == FindingKind.PROBLEM]
-    causes = [f for f in problems if f.root_cause]
-    for finding in causes[1:] if causes else problems:
+    for finding in problems if cause is None else [f for f in problems if f.root_cause][1:]:
         yield f"{finding.message}{_by(finding)}"
-    broken = [words for cause in causes for words in (_words(cause.message), _words(cause.subject or ""))]
-    detected = detected_at(run, now)
+    broken = _broken(run, plans)
     for change in run.status.findings:
         if change.kind != FindingKind.INFO or change.actor is None or (change.at is not None and change.at > detected):
             continue
-        told = change.at is not None and any(_tells_of(cause, change) for cause in causes)
-        if not told and (not causes or any(_named(change.subject or "") in words for words in broken)):
+        if cause is None or (_named(change.subject or "") in broken and not _tells_of(cause, change)):
             yield f"Changed shortly before, and not known to have contributed: {change.message}{_by(change)}"
+
+
+def _broken(run: IncidentRun, plans: Sequence[RemediationPlan]) -> frozenset[str]:
+    """Return the names of what broke: those in the cause, which outlives its finding, and what helped to touch."""
+    cause = run.status.root_cause
+    texts = [cause.summary] if cause else []
+    texts += [f"{f.message} {f.subject or ''}" for f in run.status.findings if f.root_cause]
+    helped = (plan for plan in plans if plan.status.state == PlanState.HELPED)
+    touched = (_named(resource) for plan in helped for resource in plan.spec.touches)
+    return frozenset(touched).union(*(_words(text) for text in texts))
 
 
 def _by(finding: Finding) -> str:
     return f" (by {finding.actor})" if finding.actor and finding.actor not in finding.message else ""
 
 
-def _tells_of(cause: Finding, change: Finding) -> bool:
+def _tells_of(cause: RootCause, change: Finding) -> bool:
     """Tell whether a cause names this very change: by the same person, at the same instant."""
-    return (cause.actor, cause.at) == (change.actor, change.at)
+    at = f"{change.at:%Y-%m-%d %H:%M:%S}Z" if change.at else None
+    return at is not None and at in cause.summary and change.actor is not None and change.actor in cause.summary
 
 
 def _named(subject: str) -> str:
