@@ -72,6 +72,7 @@ def test_json_has_every_figure_and_null_for_what_is_not_known(api: FakeApi, comm
     assert figures["runbook"] == {"ran": 11, "byRunbook": 7, "automatic": 3, "share": 7 / 11}
     assert (figures["falsePositives"], figures["falsePositiveRate"]) == (2, 2 / 13)
     assert figures["unknown"] == {"severity": 1, "incidentType": 1, "restoration": 0, "resolvedBy": 0}
+    assert [item["review"] for item in found["openIncidents"]] == ["shop/inc-d11"]
     last = found["months"][0]["groups"][-1]
     assert (last["severity"], last["incidentType"], last["figures"]["failures"]["mean"]) == (
         *(None, "AlbTargetHealth"),
@@ -86,7 +87,7 @@ def test_html_is_a_page_with_tables(api: FakeApi, command: Command) -> None:
     assert (code, err) == (0, "")
     assert out.startswith("<!DOCTYPE html>")
     assert "<title>Incident metrics: 2026Q4</title>" in out
-    assert out.count("<table>") == 6
+    assert out.count("<table>") == 7
     assert "<td>66% (25 of 38)</td>" in out
     assert "|" not in out
 

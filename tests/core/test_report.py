@@ -234,6 +234,26 @@ def test_what_is_not_known_is_counted_and_told() -> None:
     ]
 
 
+def test_open_incidents_are_named() -> None:
+    """O09, N07, N15 and D11, the oldest first; of very many the first 50, and how many more there are."""
+    report = the_quarter()
+    page = report_markdown(report, place="All namespaces")
+    section = page.split("## Open\n\n")[1].split("\n\n## ")[0]
+    assert squeezed(section) == [
+        "In no MTTR. Once users are well, and no run has seen it: write spec.duration of the review.",
+        "",
+        "| Review | Detected | Severity | Incident type |",
+        "| shop/inc-o09 | 2026-10-18 00:00 UTC | P2 | DatabasePerformance |",
+        "| shop/inc-n07 | 2026-11-13 00:00 UTC | P1 | DatabasePerformance |",
+        "| shop/inc-n15 | 2026-11-29 00:00 UTC | P3 | AlbTargetHealth |",
+        "| shop/inc-d11 | 2026-12-31 00:00 UTC | P2 | LambdaFailure |",
+    ]
+    many = [a_fact(review=f"shop/{n}", resolved=False, restored_after=None, severity=None) for n in range(53)]
+    shown = report_markdown(fold(many, QUARTER, now=AFTER), place="x")
+    assert (shown.count("| not known "), "\nAnd 3 later ones.\n" in shown) == (50 + 2, True)
+    assert "## Open" not in report_markdown(fold([a_fact()], QUARTER, now=AFTER), place="x")
+
+
 SUMMARY = """\
 # Incident metrics: 2026Q4
 
@@ -270,7 +290,7 @@ def test_the_page_says_what_was_computed() -> None:
     ):
         assert begin in lines
     tables = [part.split("\n\n")[0].splitlines() for part in page.split("\n\n") if part.startswith("|")]
-    assert len(tables) == 6
+    assert len(tables) == 7
     assert all(len({len(line) for line in table}) == 1 for table in tables), "columns are straight"
 
 
@@ -280,7 +300,13 @@ def test_the_page_says_what_was_computed() -> None:
 def a_fact(at: datetime = datetime(2026, 11, 10, tzinfo=UTC), **fields: object) -> Fact:
     """Return an incident that a runbook brought back after 20 minutes."""
     values: dict[str, object] = {
-        **{"detected_at": at, "severity": P1, "incident_type": LAMBDA, "classification": Classification.INCIDENT},
+        **{
+            "review": "shop/inc-1",
+            "detected_at": at,
+            "severity": P1,
+            "incident_type": LAMBDA,
+            "classification": Classification.INCIDENT,
+        },
         **{"drill": False, "resolved": True, "restored_after": minutes(20), "by": Resolution.RUNBOOK},
         **{"automatic": True, "ran": True, "reopened": False},
     }
@@ -429,6 +455,7 @@ def any_fact(draw: st.DrawFn) -> Fact:
     resolved = draw(st.booleans())
     known = resolved and draw(st.integers(0, 3)) > 0
     return Fact(
+        review=f"shop/inc-{draw(st.integers(0, 10**9))}",
         detected_at=START + minutes(draw(st.integers(0, 105 * 24 * 60))),
         severity=draw(st.sampled_from([*Severity, None])),
         incident_type=draw(st.sampled_from([LAMBDA, DATABASE, None])),

@@ -16,6 +16,7 @@ from ..api.run import Resolution, RunPhase
 
 #: Source: the document, "MTTR (Mean Time To Resolution): Target < 30 minutes for P1 incidents".
 P1_TARGET = timedelta(minutes=30)
+_MAX_OPEN = 50
 _MONTH = re.compile(r"^([0-9]{4})-(0[1-9]|1[0-2])$")
 _QUARTER = re.compile(r"^([0-9]{4})-?[Qq]([1-4])$")
 
@@ -67,10 +68,12 @@ def is_over(period: Period, now: datetime, zone: tzinfo = UTC) -> bool:
 class Fact:
     """All that the metrics know of one review.
 
-    Shape: `restored_after` is counted from detection; None while the incident is open, and where it is `resolved` but
-    nobody knows since when. `by` says who brought the service back the last time. `ran` is true once a run has ended.
+    Shape: `review` is its namespace and name. `restored_after` is counted from detection; None while the incident is
+    open, and where it is `resolved` but nobody knows since when. `by` says who brought the service back the last time.
+    `ran` is true once a run has ended.
     """
 
+    review: str
     detected_at: datetime
     severity: Severity | None
     incident_type: str | None
@@ -98,6 +101,7 @@ def fact_of(review: PostIncidentReview) -> Fact:
     again = spec.duration is None and _is_under_way(review, restored_at)
     resolved = (after is not None or told) and not again
     return Fact(
+        review=f"{review.metadata.namespace}/{review.metadata.name}",
         detected_at=spec.detected_at,
         severity=spec.severity or status.severity,
         incident_type=status.incident_type,
@@ -203,6 +207,15 @@ class Group(Model):
     figures: Figures
 
 
+class OpenIncident(Model):
+    """An incident that nobody is known to have resolved. Shape: `review` is namespace/name."""
+
+    review: str
+    detected_at: Instant
+    severity: Severity | None = None
+    incident_type: str | None = None
+
+
 class Month(Model):
     """One month: by severity and incident type, and together."""
 
@@ -227,6 +240,8 @@ class Report(Model):
     by_severity: tuple[Group, ...] = ()
     by_incident_type: tuple[Group, ...] = ()
     months: tuple[Month, ...] = ()
+    #: The oldest of those that are open, at most 50.
+    open_incidents: tuple[OpenIncident, ...] = ()
 
 
 def fold(facts: Iterable[Fact], period: Period, *, now: datetime, zone: tzinfo = UTC) -> Report:
@@ -235,7 +250,8 @@ def fold(facts: Iterable[Fact], period: Period, *, now: datetime, zone: tzinfo =
     Shape: groups by severity, then incident type; what is not known comes last.
     """
     found = sorted(
-        (f for f in facts if month_of(f.detected_at, zone) in period.months), key=lambda fact: fact.detected_at
+        (f for f in facts if month_of(f.detected_at, zone) in period.months),
+        key=lambda fact: (fact.detected_at, fact.review),
     )
     drills = [f for f in found if f.drill]
     duplicates = [f for f in found if not f.drill and f.classification == Classification.DUPLICATE]
@@ -249,11 +265,23 @@ def fold(facts: Iterable[Fact], period: Period, *, now: datetime, zone: tzinfo =
         drills=len(drills),
         duplicates=len(duplicates),
         figures=figures(counted),
+        open_incidents=tuple(_open(f) for f in counted if _is_open(f))[:_MAX_OPEN],
         by_severity=_groups(counted, lambda fact: (fact.severity, None)),
         by_incident_type=_groups(counted, lambda fact: (None, fact.incident_type)),
         months=tuple(
             _month(name, [f for f in counted if month_of(f.detected_at, zone) == name]) for name in period.months
         ),
+    )
+
+
+def _is_open(fact: Fact) -> bool:
+    """Tell whether it is an incident that is not resolved, as far as is known."""
+    return fact.classification == Classification.INCIDENT and not fact.resolved
+
+
+def _open(fact: Fact) -> OpenIncident:
+    return OpenIncident(
+        review=fact.review, detected_at=fact.detected_at, severity=fact.severity, incident_type=fact.incident_type
     )
 
 

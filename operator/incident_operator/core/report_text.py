@@ -57,6 +57,7 @@ def _page(report: Report, place: str) -> Iterator[str]:
             continue
         rows = [(_name(g, "Severity"), _name(g, "Incident type"), *_cells(g.figures)) for g in month.groups]
         yield from _table(("Severity", "Incident type", *_GROUP_HEAD), rows)
+    yield from _open(report)
     yield from _not_known(report.figures)
 
 
@@ -152,6 +153,31 @@ def _cells(figures: Figures) -> tuple[str, ...]:
     )
 
 
+def _open(report: Report) -> Iterator[str]:
+    """Yield the incidents that are in no MTTR yet, and what takes them out of here."""
+    if not report.figures.open:
+        return
+    yield ""
+    yield "## Open"
+    yield ""
+    yield "In no MTTR. Once users are well, and no run has seen it: write spec.duration of the review."
+    yield ""
+    rows = [
+        (
+            i.review,
+            f"{i.detected_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC",
+            _or_not_known(i.severity),
+            _or_not_known(i.incident_type),
+        )
+        for i in report.open_incidents
+    ]
+    yield from _table(("Review", "Detected", "Severity", "Incident type"), rows)
+    hidden = report.figures.open - len(rows)
+    if hidden:
+        yield ""
+        yield f"And {_some(hidden, 'later one')}."
+
+
 def _not_known(figures: Figures) -> Iterator[str]:
     unknown = figures.unknown
     told = (
@@ -174,7 +200,11 @@ def _not_known(figures: Figures) -> Iterator[str]:
 
 def _name(group: Group, column: str) -> str:
     value = group.severity if column == "Severity" else group.incident_type
-    return str(value) if value is not None else NOT_KNOWN
+    return _or_not_known(value)
+
+
+def _or_not_known(value: str | None) -> str:
+    return NOT_KNOWN if value is None else str(value)
 
 
 def _of(share: float, part: int, whole: int) -> str:
