@@ -417,6 +417,15 @@ def test_an_incident_whose_next_run_is_under_way_is_open() -> None:
     assert a_review(beside).resolved, "a run that began before users were well says nothing else"
 
 
+def test_resolved_by_a_person_who_did_not_say_since_when_is_not_open() -> None:
+    """It is resolved, in no MTTR, and told as not known; until a run of it is under way again."""
+    found = figures([a_review({"resolvedBy": "Manual"})])
+    assert (found.resolved, found.open, found.repair.incidents, found.unknown.restoration) == (1, 0, 0, 1)
+    end = {"phase": "Resolved", "outcome": "Runbook", "summary": "", "by": "Runbook", "at": "2026-11-10T00:30:00Z"}
+    assert a_review({"resolution": end, "runs": [{**RUN, "startedAt": "2026-11-10T00:20:00Z"}]}).resolved
+    assert not a_review({"resolution": end, "runs": [{**RUN, "startedAt": "2026-11-10T00:40:00Z"}]}).resolved
+
+
 def test_nothing_found_is_an_open_incident_and_no_false_positive() -> None:
     """Until a person says what it was."""
     end = {"phase": "NothingFound", "outcome": "NothingFound", "summary": "", "at": "2026-11-10T00:06:00Z"}

@@ -94,11 +94,12 @@ def fact_of(review: PostIncidentReview) -> Fact:
     after = spec.duration
     if after is None and restored_at is not None:
         after = max(restored_at - spec.detected_at, timedelta())
-    # Resolved by the newest run, in a review that was written before restorations were facts of their own.
-    told = status.resolution is not None and status.resolution.phase == RunPhase.RESOLVED
+    # Known to be over, if not since when: by whoever says who brought it back, or by the end of the newest run.
+    told = by is not None or (status.resolution is not None and status.resolution.phase == RunPhase.RESOLVED)
     if by is None and spec.duration is not None and not told:
         by = Resolution.MANUAL  # no run brought it back, and people say that it is over
-    again = spec.duration is None and _is_under_way(review, restored_at)
+    well_since = restored_at or (status.resolution.at if status.resolution else None)
+    again = spec.duration is None and _is_under_way(review, well_since)
     resolved = (after is not None or told) and not again
     return Fact(
         review=f"{review.metadata.namespace}/{review.metadata.name}",
@@ -124,10 +125,10 @@ def _restored(review: PostIncidentReview) -> tuple[datetime | None, Resolution |
     return (end.restored_at, end.by) if end is not None and end.phase == RunPhase.RESOLVED else (None, None)
 
 
-def _is_under_way(review: PostIncidentReview, restored_at: datetime | None) -> bool:
+def _is_under_way(review: PostIncidentReview, well_since: datetime | None) -> bool:
     """Tell whether a run is at work that began after users were well: the incident has come back, or may have."""
-    return restored_at is not None and any(
-        run.finished_at is None and run.started_at > restored_at for run in review.status.runs
+    return well_since is not None and any(
+        run.finished_at is None and run.started_at > well_since for run in review.status.runs
     )
 
 
