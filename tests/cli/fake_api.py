@@ -18,6 +18,7 @@ from incident_operator.api.meta import API_VERSION
 
 _PLURALS = {kind.resource.plural: kind.resource.kind for kind in KINDS}
 _ROOT = f"/apis/{API_VERSION}/"
+_NAMESPACES = "/api/v1/namespaces"
 _REVIEW = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 #: What the operator answers to a stored intervention: status, reason and message of Effective, or nothing.
 Answer = Callable[[dict[str, Any]], tuple[str, str, str] | None]
@@ -33,6 +34,12 @@ class FakeApi:
         self._drops = 0
         self.refusal: tuple[int, str] | None = None
         self.served = True
+        #: What may not be listed: namespaces, `*` for all at once, `namespaces` for their names.
+        self.closed: set[str] = set()
+        #: How often a next page is refused because the list is too old.
+        self.stale_pages = 0
+        #: How many objects each page had.
+        self.pages: list[int] = []
         #: How many reads are told to come back in a moment.
         self.busy = 0
         #: What every write is refused with, if it is.
@@ -189,6 +196,8 @@ class FakeApi:
         if self.busy:
             self.busy -= 1
             return _send(request, 429, {"kind": "Status", "message": "storage is (re)initializing"})
+        if url.path == _NAMESPACES:
+            return self._namespaces(request)
         if not url.path.startswith(_ROOT) or not self.served:
             return _send(request, 404, {"kind": "Status", "message": "the server could not find the resource"})
         parts = url.path.removeprefix(_ROOT).split("/")
@@ -201,12 +210,30 @@ class FakeApi:
             return _send(request, 200 if found else 404, found or missing)
         if query.get("watch"):
             return self._watch(request, kind, namespace, query)
+        if (namespace or "*") in self.closed:
+            return _send(request, 403, {"kind": "Status", "message": f"{plural} is forbidden: cannot list resource"})
         with self._changed:
             items = [o for key, o in self._objects.items() if _selected(key[0], o, kind, namespace, query)]
             version = str(len(self._events))
         # A real server leaves kind and apiVersion out of the items of a list.
         items = [{k: v for k, v in item.items() if k not in ("kind", "apiVersion")} for item in items]
-        return _send(request, 200, {"kind": f"{kind}List", "metadata": {"resourceVersion": version}, "items": items})
+        begin, limit = int(query.get("continue", 0)), int(query.get("limit", len(items)))
+        if begin and self.stale_pages:
+            self.stale_pages -= 1
+            return _send(request, 410, {"kind": "Status", "message": "The provided continue parameter is too old"})
+        more = {"continue": str(begin + limit)} if begin + limit < len(items) else {}
+        page = items[begin : begin + limit]
+        self.pages.append(len(page))
+        metadata = {"resourceVersion": version, **more}
+        return _send(request, 200, {"kind": f"{kind}List", "metadata": metadata, "items": page})
+
+    def _namespaces(self, request: BaseHTTPRequestHandler) -> None:
+        if "namespaces" in self.closed:
+            return _send(request, 403, {"kind": "Status", "message": "namespaces is forbidden: cannot list resource"})
+        with self._changed:
+            names = sorted({key[1] for key in self._objects if key[1]})
+        items = [{"metadata": {"name": name}} for name in names]
+        return _send(request, 200, {"kind": "NamespaceList", "metadata": {}, "items": items})
 
     def _watch(self, request: BaseHTTPRequestHandler, kind: str, namespace: str, query: dict[str, str]) -> None:
         request.send_response(200)

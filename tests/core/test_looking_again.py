@@ -1,7 +1,10 @@
 """Looking at everything again, after a fix or while waiting, adds what is new and forgets nothing."""
 
+from datetime import timedelta
+
 from incident_operator.api.plan import PlanState
 from incident_operator.api.run import Impact
+from incident_operator.core.impact import impact_in_words, worse
 from incident_operator.core.story import told_anew
 from tests.builders import NOW
 from tests.core.runs import a_round, decide, ended, proposed, protected, started
@@ -23,11 +26,43 @@ def test_a_fix_without_effect_is_not_varied() -> None:
 
 def test_impact_stays_what_it_was_at_its_worst() -> None:
     """A diagnosis after the fix sees fewer failures: the incident was not smaller for that."""
-    worst = Impact(summary="all", failed=9, total=9, percent=100)
+    worst = Impact(summary="all", failed=9, total=9, percent=100, measured_at=NOW)
     better = Impact(summary="few", failed=1, total=9, percent=11.1)
     first = started(diagnosis=1, impact=worst)
     assert decide(first, a_round(impact=better)).status.impact == worst
-    assert decide(started(impact=better), a_round(impact=worst)).status.impact == worst
+    assert decide(first, a_round(impact=None)).status.impact == worst
+
+
+def test_impact_says_what_was_measured_when() -> None:
+    """At the first diagnosis, and at its worst: each percentage with its own instant, in every text."""
+    few = Impact(summary="24% of requests failed (19 of 79)", failed=19, total=79, percent=24)
+    more = Impact(summary="60% of requests failed (6 of 10)", failed=6, total=10, percent=60)
+    worst = Impact(summary="100% of requests failed (30 of 30)", failed=30, total=30, percent=100)
+    run = started()
+    stored = []
+    for minutes, measured in ((0, few), (2, more), (4, worst), (6, few)):
+        status = decide(run, a_round(impact=measured), NOW + timedelta(minutes=minutes)).status
+        stored.append(status.impact)
+        run = started(run, diagnosis=1, impact=status.impact)
+    first, second, third, fourth = stored
+    assert first == few.model_copy(update={"measured_at": NOW})
+    assert impact_in_words(first) == "24% of requests failed (19 of 79, measured at 14:30:00 UTC)"
+    assert second.summary == "60% of requests failed (6 of 10) at worst; 24% at the first diagnosis"
+    assert third == fourth, "better again is no news"
+    assert third.summary == "100% of requests failed (30 of 30) at worst; 24% at the first diagnosis"
+    assert impact_in_words(third) == (
+        "100% of requests failed at worst (30 of 30, measured at 14:34:00 UTC); "
+        "24% at the first diagnosis (19 of 79, at 14:30:00 UTC)"
+    )
+
+
+def test_a_worst_whose_instant_nobody_stored_is_not_told_as_a_first() -> None:
+    """As of a run that an earlier version began."""
+    old = Impact(summary="few", failed=1, total=9, percent=11.1)
+    worst = Impact(summary="all", failed=9, total=9, percent=100)
+    found = decide(started(impact=old), a_round(impact=worst)).status.impact
+    assert found == worst.model_copy(update={"measured_at": NOW})
+    assert worse(old, None) == worse(None, old) == worse(old, old.model_copy(update={"summary": "x"})) == old
 
 
 def test_waiting_does_not_fill_the_timeline() -> None:

@@ -16,11 +16,12 @@ from incident_operator.api.plan import (
     TemporaryStatus,
     Tier,
 )
-from incident_operator.api.review import PostIncidentReview, PostIncidentReviewStatus
-from incident_operator.api.run import IncidentRun
+from incident_operator.api.review import Classification, PostIncidentReview, PostIncidentReviewStatus
+from incident_operator.api.run import IncidentRun, RecoveryStatus, Resolution, RunPhase
 from incident_operator.core.redact import MARK, is_clean
 from incident_operator.core.review import (
     DUE_AFTER,
+    begun,
     draft,
     facts,
     in_words,
@@ -315,7 +316,7 @@ def test_a_draft_has_the_documents_sections_from_facts() -> None:
     assert drafted.customer_impact == "15% of requests failed (36 of 240, measured)"
     assert drafted.primary_cause is not None
     assert (drafted.primary_cause.text, drafted.primary_cause.probable) == ("the role may not GetItem", True)
-    assert drafted.contributing_factors == ("a change (by deployer)",)
+    assert drafted.contributing_factors == (), "a change of something else is none, whoever made it"
     assert [(f"{line.at:%H:%M}", line.text) for line in drafted.timeline] == [
         ("14:30", "Incident detected: mails fail"),
         ("14:35", "Initial investigation started: runbook lambda-failures: Lambda Function Failures"),
@@ -343,6 +344,94 @@ def test_a_draft_has_the_documents_sections_from_facts() -> None:
     assert drafted.knowledge_base == (
         "Add INC-1 to the history of lambda-failures: the role may not GetItem; resolved by: restore access",
     )
+
+
+ROLE = "arn:aws:iam::123456789012:role/lambda-execution-role"
+FUNCTION = "arn:aws:lambda:us-east-1:123456789012:function:Birthday"
+
+
+def change(event: str, subject: str, *, after: float = -20, by: str = "deployer") -> dict[str, Any]:
+    """Return what CloudTrail shows of one change. Units: minutes from detection."""
+    message = f"{event} on {subject} by {by} at {at(after):%Y-%m-%d %H:%M:%S}Z"
+    return {
+        **{"reason": "RecentChange", "check": "changes", "kind": "Info", "message": message},
+        **{"subject": subject, "actor": by, "at": at(after)},
+    }
+
+
+def cause(message: str, subject: str, **finding: Any) -> dict[str, Any]:
+    """Return a problem that may be the cause."""
+    return {
+        "reason": "RoleLacks",
+        "check": "access",
+        "rootCause": True,
+        "message": message,
+        "subject": subject,
+    } | finding
+
+
+SYMPTOM = {"reason": "UsersFailing", "check": "users", "message": "19 of 63 failed", "subject": "Birthday:LIVE"}
+SHORTLY = "Changed shortly before, and not known to have contributed: "
+
+
+MAY_NOT = "lambda-execution-role may not GetItem"
+TABLE = "arn:aws:dynamodb:us-east-1:123456789012:table/users"
+SET_UP = [change("PublishVersion", FUNCTION), change("CreateAlias", FUNCTION)]
+
+
+@pytest.mark.parametrize(
+    ("summary", "findings", "expected"),
+    [
+        # What set the service up minutes before touches nothing that is broken: the role is, not the function.
+        (MAY_NOT, [cause(MAY_NOT, TABLE), SYMPTOM, *SET_UP], []),
+        # As when everything is looked at again after the fix: the cause is known, and its finding is gone.
+        (MAY_NOT, SET_UP, []),
+        # A change of what the cause is about, by its name in the message; a name that only begins so is another's.
+        (
+            MAY_NOT,
+            [change("AttachRolePolicy", "lambda-execution-role"), change("UpdateRole", "lambda-execution")],
+            [SHORTLY + change("AttachRolePolicy", "lambda-execution-role")["message"]],
+        ),
+        # By its ARN, where the finding has its name as the subject.
+        (
+            "the code raises errors",
+            [cause("the code raises errors", "Birthday:LIVE"), change("UpdateAlias", FUNCTION)],
+            [SHORTLY + change("UpdateAlias", FUNCTION)["message"]],
+        ),
+        # What a plan touched that helped: the policy.
+        (
+            "mails are refused",
+            [change("DetachRolePolicy", ROLE)],
+            [SHORTLY + change("DetachRolePolicy", ROLE)["message"]],
+        ),
+        # The cause names this very change; our own, or anybody's, after detection broke nothing before it.
+        (
+            f"{MAY_NOT}; {change('PutRolePolicy', ROLE)['message']}",
+            [change("PutRolePolicy", ROLE), change("PutRolePolicy", ROLE, after=17, by="IncidentOperatorRemediation")],
+            [],
+        ),
+        # Two causes: the first is the primary one, the other has contributed; what users felt has not.
+        (
+            f"{MAY_NOT} (+1 more)",
+            [cause(MAY_NOT, ROLE), cause("out of memory", "Birthday:LIVE", actor="deployer"), SYMPTOM],
+            ["out of memory (by deployer)"],
+        ),
+        # No cause at all: what was found, and every change before it as a lead.
+        (
+            None,
+            [SYMPTOM, change("PublishVersion", FUNCTION), change("UpdateRole", ROLE, after=1)],
+            ["19 of 63 failed", SHORTLY + change("PublishVersion", FUNCTION)["message"]],
+        ),
+    ],
+)
+def test_a_change_is_a_factor_only_if_it_touched_what_broke(
+    summary: str | None, findings: list[dict[str, Any]], expected: list[str]
+) -> None:
+    """Before the incident, on what its cause is about; and then it is told as what it is, a coincidence so far."""
+    run = ended(findings=findings, rootCause={"summary": summary} if summary else None)
+    assert list(draft(run, (applied(),), RUNBOOK, at(33)).contributing_factors) == expected
+    reverted = draft(run, (applied(PlanState.REVERTED),), RUNBOOK, at(33)).contributing_factors
+    assert (list(reverted) == expected) == (summary != "mails are refused"), "what did not help proves nothing"
 
 
 def test_a_temporary_fix_becomes_work_with_its_date() -> None:
@@ -460,6 +549,90 @@ def test_facts_told_twice_are_told_once_and_other_runs_stay() -> None:
     assert [run.name for run in both.runs] == ["run", "again"]
     assert {fact.run for fact in both.timeline} == {"run", "again"}
     assert both.plans == first.plans
+
+
+def named(run: IncidentRun, name: str, **status: Any) -> IncidentRun:
+    """Return the run as another one of the same incident."""
+    metadata = run.metadata.model_copy(update={"name": name, "uid": name})
+    return run.model_copy(update={"metadata": metadata, "status": run.status.model_copy(update=status)})
+
+
+def test_facts_hold_what_the_metrics_fold_from() -> None:
+    """Type, severity, restoration, and whether a person had to agree."""
+    known = facts(PostIncidentReviewStatus(), ended(), (applied(),), at(33), incident_type="LambdaFailure")
+    assert (known.incident_type, known.severity) == ("LambdaFailure", Severity.P1)
+    assert (known.classification, known.duplicate_of, known.drill) == (Classification.INCIDENT, None, False)
+    assert (known.restored_at, known.resolved_by, known.automatic) == (at(23), Resolution.RUNBOOK, False)
+    assert facts(known, ended(), (applied(),), at(34)).incident_type == "LambdaFailure", "a lost runbook takes nothing"
+    alone = facts(PostIncidentReviewStatus(), ended(), (applied(approvals=()),), at(33))
+    assert (alone.automatic, alone.incident_type) == (True, None)
+    by_itself = facts(PostIncidentReviewStatus(), ended(resolution="SelfRecovered"), (), at(33))
+    assert (by_itself.resolved_by, by_itself.automatic) == (Resolution.SELF_RECOVERED, False)
+    open_ = facts(PostIncidentReviewStatus(), ended("Unresolved", "NoFixApplies"), (), at(33))
+    assert (open_.restored_at, open_.resolved_by, open_.automatic) == (None, None, None)
+    nothing = facts(PostIncidentReviewStatus(), ended("NothingFound", "NothingFound"), (), at(33))
+    assert nothing.classification == Classification.INCIDENT, "that nothing was found is no false alarm"
+
+
+def test_a_run_that_begins_is_known_before_it_ends() -> None:
+    """With what the metrics group by: an incident under way is an open one of its type, not an unknown one."""
+    known = begun(PostIncidentReviewStatus(), ended(), "LambdaFailure", at(5))
+    assert (known.incident_type, known.severity) == ("LambdaFailure", Severity.P1)
+    assert [(run.name, run.started_at, run.finished_at) for run in known.runs] == [("run", at(5), None)]
+    assert known.restored_at is None
+    after = facts(known, ended(), (), at(33))
+    assert [(run.started_at, run.finished_at) for run in after.runs] == [(at(5), at(33))]
+
+
+@pytest.mark.parametrize(
+    ("second", "reopened", "restored"),
+    [
+        # It came back 60 minutes after detection, and was brought back again.
+        ({"startedAt": at(60), "finishedAt": at(90), "recovery": RecoveryStatus(passing_since=at(80))}, 1, at(80)),
+        ({"startedAt": at(60), "finishedAt": at(90), "phase": RunPhase.UNRESOLVED}, 1, None),
+        # Somebody looked again, and there was nothing, or it could not look.
+        ({"startedAt": at(60), "finishedAt": at(90), "phase": RunPhase.NOTHING_FOUND}, 0, at(23)),
+        ({"startedAt": at(60), "finishedAt": at(90), "phase": RunPhase.FAILED}, 0, at(23)),
+        # Two runs at once on one incident: it did not come back, it had not gone.
+        ({"startedAt": at(10), "finishedAt": at(40), "recovery": RecoveryStatus(passing_since=at(30))}, 0, at(30)),
+    ],
+)
+def test_an_incident_that_comes_back_is_one_with_its_last_restoration(
+    second: dict[str, Any], reopened: int, restored: datetime | None
+) -> None:
+    """The same however often the facts are told, and in whichever order the runs end."""
+    fields = {name: second[wire] for wire, name in (("startedAt", "started_at"), ("finishedAt", "finished_at"))}
+    again = named(ended(), "again", **fields, **{k: v for k, v in second.items() if not k.endswith("At")})
+    first = facts(PostIncidentReviewStatus(), ended(), (), at(33))
+    both = facts(first, again, (), at(90))
+    assert (both.reopened, both.restored_at) == (reopened, restored)
+    assert both.duration == (restored or at(90)) - NOW
+    assert facts(both, again, (), at(91)).model_dump() == both.model_dump()
+    reverse = facts(facts(PostIncidentReviewStatus(), again, (), at(90)), ended(), (), at(90))
+    assert (reverse.reopened, reverse.restored_at) == (reopened, restored)
+
+
+def test_what_people_say_of_the_incident_outlives_its_runs() -> None:
+    """A person resolved it, or it was a duplicate: a run that ends later says nothing against that, unless it does."""
+    stood = {"restored_at": at(50), "resolved_by": Resolution.MANUAL, "automatic": False}
+    told = {"classification": Classification.DUPLICATE, "duplicate_of": "inc-1"}
+    before = facts(PostIncidentReviewStatus(), ended(), (), at(33)).model_copy(update={**stood, **told})
+    nothing = facts(before, named(ended(), "x", phase=RunPhase.NOTHING_FOUND, finished_at=at(70)), (), at(70))
+    assert (nothing.restored_at, nothing.resolved_by) == (at(50), Resolution.MANUAL)
+    assert (nothing.classification, nothing.duplicate_of) == (Classification.DUPLICATE, "inc-1")
+    worse = facts(before, named(ended(), "x", phase=RunPhase.UNRESOLVED, finished_at=at(70)), (), at(70))
+    assert (worse.restored_at, worse.resolved_by) == (None, None)
+
+
+def test_a_drill_stays_one_until_a_run_is_none() -> None:
+    """Whatever writes its review: nothing of it is counted."""
+    real = ended()
+    drill = real.model_copy(update={"spec": real.spec.model_copy(update={"drill": True})})
+    practised = facts(PostIncidentReviewStatus(), drill, (), at(33))
+    assert practised.drill
+    assert facts(practised, drill, (), at(34)).drill
+    assert not facts(practised, named(real, "real"), (), at(40)).drill
+    assert not facts(facts(PostIncidentReviewStatus(), named(real, "real"), (), at(33)), drill, (), at(40)).drill
 
 
 def test_the_name_is_the_incidents_or_the_runs() -> None:

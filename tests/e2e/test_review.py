@@ -79,6 +79,13 @@ def test_a_review_is_drafted_once_and_then_peoples(world: World) -> None:
         assert spec["primaryCause"] == {"text": status["rootCause"]["summary"], "probable": True}
         assert [c["status"] for c in facts["conditions"] if c["type"] == "Drafted"] == ["True"]
         assert facts["resolution"]["restoredAt"] == status["recovery"]["passingSince"]
+        runbook = world.admin.json("get", "clusterrunbook", manifest["spec"]["runbookRef"]["name"])
+        assert (begun["status"]["incidentType"], begun["status"]["severity"]) == (runbook["spec"]["incidentType"], "P2")
+        assert (facts["incidentType"], facts["severity"]) == (runbook["spec"]["incidentType"], "P2")
+        assert facts["restoredAt"] == facts["resolution"]["restoredAt"]
+        assert (facts["resolvedBy"], facts["automatic"], facts["reopened"]) == ("Runbook", False, 0)
+        assert (facts["classification"], facts["drill"]) == ("Incident", False)
+        assert "measured at" in spec["customerImpact"]
         assert [(p["name"], p["state"]) for p in facts["plans"]] == [(plan["metadata"]["name"], "Helped")]
         assert {f["source"] for f in facts["timeline"] if f["text"] in spec["primaryCause"]["text"]} != set()
         assert any("bob" in line for line in [*spec["wentWell"], *spec["couldBeImproved"]])
@@ -105,6 +112,7 @@ def test_a_review_is_drafted_once_and_then_peoples(world: World) -> None:
         assert last["spec"]["timeline"] == written["timeline"]
         assert [r["name"] for r in last["status"]["runs"]] == [name, f"{name}-again"]
         assert last["status"]["resolution"]["outcome"] == ended["outcome"]
+        assert last["status"]["restoredAt"] >= facts["restoredAt"], "users have been well since, whatever it found"
         shown = said(world, "review", f"{name}-again")
         assert "**Primary Cause**: a deployment took the permission away\n" in shown.stdout
         for broken_field in ({"ticket": "INC-0"}, {"draftedAt": None}):
@@ -137,4 +145,10 @@ def test_a_run_that_names_no_incident_has_a_review_of_its_own_and_a_drill_none(
         (review,) = reviews(world)
         assert review["spec"]["draftedAt"]
         assert review["metadata"]["generation"] == 1, "a draft is written once"
+        # What set the shop up minutes before is no factor: nothing of it broke.
+        changes = [f["message"] for f in world.status(manifest["metadata"]["name"])["findings"] if "actor" in f]
+        factors = " ".join(review["spec"].get("contributingFactors", ()))
+        assert any("PublishVersion" in change or "CreateAlias" in change for change in changes), changes
+        assert "PublishVersion" not in factors
+        assert "CreateAlias" not in factors
         assert [run["name"] for run in review["status"]["runs"]] == [manifest["metadata"]["name"]]

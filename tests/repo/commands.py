@@ -72,6 +72,13 @@ COMMANDS: Mapping[str, str] = {
     "kubectl incident halt --all --reason INC-2023-1247": (
         "tests/cli/test_halt.py::test_a_halt_suspends_all_and_unhalt_lets_them_go"
     ),
+    "kubectl incident report --month 2026-11": "tests/cli/test_report.py::test_a_month_is_printed",
+    "kubectl incident report --quarter 2026Q4": (
+        "tests/cli/test_report.py::test_the_quarter_is_printed_as_it_was_computed"
+    ),
+    "kubectl incident report --month 2026-12 -o json": (
+        "tests/cli/test_report.py::test_json_has_every_figure_and_null_for_what_is_not_known"
+    ),
     "kubectl incident who inc-2024-0001": "tests/cli/test_who.py::test_the_page_of_an_incident_on_a_friday_night",
     "kubectl incident runbooks": "tests/cli/test_runbooks.py::test_the_table_says_what_is_known_and_what_is_not",
     "kubectl incident runbooks lambda-failures": (

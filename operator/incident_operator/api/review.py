@@ -6,6 +6,7 @@ runs it names: begun before a run acts, it is also the tombstone that keeps a re
 what the operator measured. Source: design §2 PostIncidentReview, decision 3.
 """
 
+from enum import StrEnum
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -31,6 +32,8 @@ from .run import Impact, Resolution, RunPhase
 #: A calendar day, as the document writes it.
 Day = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$", max_length=10)]
 Lines = Annotated[tuple[Text, ...], Field(max_length=32)]
+#: As a runbook's `spec.incidentType`.
+IncidentType = Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9]*$", max_length=64)]
 
 
 class ReviewLine(Model):
@@ -97,6 +100,14 @@ class PostIncidentReviewSpec(Model):
     complete: bool = Field(False, description="People have finished the review.")
 
 
+class Classification(StrEnum):
+    """What an alert turned out to be. That nothing was found makes no false positive: a person or the alert does."""
+
+    INCIDENT = "Incident"
+    FALSE_POSITIVE = "FalsePositive"
+    DUPLICATE = "Duplicate"
+
+
 class HandledRun(Model):
     """A run that acted on the incident: the same name with another uid is a replay."""
 
@@ -107,6 +118,10 @@ class HandledRun(Model):
     phase: RunPhase | None = None
     outcome: Reason | None = None
     runbook: ObjectName | None = None
+    #: Of a run that ended Resolved: since when users were well, by whom, and whether no person had to agree.
+    restored_at: Instant | None = None
+    resolution: Resolution | None = None
+    automatic: bool | None = None
 
 
 class ReviewFact(Model):
@@ -177,6 +192,21 @@ class PostIncidentReviewStatus(Model):
     timeline: Annotated[tuple[ReviewFact, ...], Field(max_length=192)] = ()
     plans: Annotated[tuple[ReviewedPlan, ...], Field(max_length=64)] = ()
     due_at: Instant | None = Field(None, description="48 hours after the end of the newest run.")
+    incident_type: IncidentType | None = Field(
+        None, description="What metrics group by: incidentType of the newest run's runbook."
+    )
+    severity: Severity | None = Field(
+        None, description="As the newest run knows it; spec.severity wins where it is written."
+    )
+    classification: Classification = Classification.INCIDENT
+    duplicate_of: ObjectName | None = Field(None, description="The incident that it is a duplicate of.")
+    reopened: Annotated[int, Field(ge=0)] = Field(0, description="How often it came back after users had been well.")
+    restored_at: Instant | None = Field(
+        None, description="Since when users are well again, the last time; absent while the incident is open."
+    )
+    resolved_by: Resolution | None = Field(None, description="Who brought the service back, the last time.")
+    automatic: bool | None = Field(None, description="A runbook brought it back, and no person had to agree.")
+    drill: bool = Field(False, description="Practised, not suffered: no metric counts it.")
     conditions: Conditions = ()
 
 
@@ -199,6 +229,7 @@ class PostIncidentReview(KubernetesObject):
             Column(name="Age", json_path=".metadata.creationTimestamp", type="date"),
             Column(name="Detected", json_path=".spec.detectedAt", type="date", priority=1),
             Column(name="Outcome", json_path=".status.resolution.outcome", priority=1),
+            Column(name="Type", json_path=".status.incidentType", priority=1),
         ),
     )
 

@@ -209,13 +209,25 @@ class RootCause(Model):
     probable: bool = True
 
 
+class ImpactMeasure(Model):
+    """One measurement of the impact: how many requests failed, of how many, in the time that its check looked at."""
+
+    failed: float
+    total: float
+    percent: float
+    at: Instant
+
+
 class Impact(Model):
-    """How many requests failed, of how many."""
+    """How many requests failed, of how many: the worst that any diagnosis measured."""
 
     summary: Annotated[str, Field(max_length=128)]
     failed: float | None = None
     total: float | None = None
     percent: float | None = None
+    measured_at: Instant | None = None
+    #: What the first diagnosis measured, where a later one measured worse.
+    first: ImpactMeasure | None = None
 
 
 class Baseline(Model):

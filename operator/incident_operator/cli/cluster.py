@@ -28,6 +28,8 @@ WATCH = 60
 
 #: Who a write comes from, in `managedFields`.
 _MANAGER = "kubectl-incident"
+#: How many objects are asked for at a time, where all are not held.
+PAGE = 500
 #: How often, and after how many seconds, a server that is busy is asked again: it fills its caches at first use.
 _TRIES, _PAUSE = 6, 1.0
 _REVIEW = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
@@ -96,6 +98,25 @@ class Cluster:
         raw = self._json(self._path(kind, namespace), kind, query=selectors)
         items = tuple({"apiVersion": API_VERSION, "kind": kind, **item} for item in raw.get("items") or ())
         return Listing(items=items, resource_version=raw.get("metadata", {}).get("resourceVersion", ""))
+
+    def pages(self, kind: str, namespace: str | None = None) -> Iterator[tuple[Raw, ...]]:
+        """Yield the objects of a namespace, or of all, page by page, so that nobody holds all of them.
+
+        Errors: Gone when the list became too old on the way: ask for the pages anew; ClusterError.
+        """
+        query = {"limit": str(PAGE)}
+        while True:
+            raw = self._json(self._path(kind, namespace), kind, query=query)
+            yield tuple({"apiVersion": API_VERSION, "kind": kind, **item} for item in raw.get("items") or ())
+            rest = raw.get("metadata", {}).get("continue")
+            if not rest:
+                return
+            query["continue"] = rest
+
+    def namespaces(self) -> tuple[str, ...]:
+        """Return the names of the cluster's namespaces. Errors: Forbidden, ClusterError."""
+        raw = self._json("/api/v1/namespaces", "Namespace")
+        return tuple(sorted(item["metadata"]["name"] for item in raw.get("items") or ()))
 
     def create(self, raw: Raw) -> Raw:
         """Create one object in its namespace and return it as stored. Errors: Forbidden, ClusterError."""

@@ -144,6 +144,29 @@ def message(obj: Where, /, name: str, **where: Any) -> None:
 
 
 @cli.command()
+@click.option("--month", metavar="YYYY-MM", help="One month, as 2026-11; default the current one.")
+@click.option("--quarter", metavar="YYYYQN", help="Three months, as 2026Q4, each and together.")
+@click.option("--time-zone", default="UTC", show_default=True, metavar="ZONE", help="Where months begin and end.")
+@click.option("-o", "--output", type=click.Choice(["md", "json", "html"]), default="md", show_default=True)
+@kube_options
+@click.pass_obj
+def report(obj: Where, /, month: str | None, quarter: str | None, time_zone: str, output: str, **where: Any) -> None:
+    """Report the four monthly metrics: MTTR, MTBF, runbook effectiveness, false-positive rate.
+
+    Folded from the post-incident reviews of all namespaces that you may read, or of the one that -n names, by month,
+    severity and incident type. Drills and duplicates are counted nowhere. docs/metrics.md defines every figure.
+
+    Exit code: 0, or 1 for any error, 64 for wrong usage.
+    """
+    if month and quarter:
+        raise click.UsageError("--month or --quarter: one period at a time")
+    from .report_command import show_report
+
+    named = where.get("namespace") or obj.namespace
+    show_report(connect(obj, where), named, month=month, quarter=quarter, time_zone=time_zone, output=output)
+
+
+@cli.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 def lint(files: tuple[str, ...]) -> None:
     """Check manifests of our kinds without a cluster; FILE `-` is stdin.

@@ -18,7 +18,12 @@ from .text import clean, clean_lines
 KIND = "PostIncidentReview"
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
-<head><meta charset="utf-8"><title>{title}</title></head>
+<head><meta charset="utf-8"><title>{title}</title>
+<style>
+table {{ border-collapse: collapse }}
+th, td {{ border: 1px solid; padding: 0.2em 0.6em; text-align: left }}
+</style>
+</head>
 <body>
 {body}</body>
 </html>"""
@@ -43,11 +48,12 @@ def show_message(cluster: Cluster, name: str) -> None:
     click.echo("\n".join(clean_lines(message(review))))
 
 
-def as_page(text: str, title: str) -> str:
+def as_page(text: str, title: str, *, tables: bool = False) -> str:
     """Return Markdown as an HTML page. HTML within it, and links that are programs, are shown as text."""
     from markdown_it import MarkdownIt
 
-    body = MarkdownIt("commonmark", {"html": False}).render(text)
+    renderer = MarkdownIt("commonmark", {"html": False})
+    body = (renderer.enable("table") if tables else renderer).render(text)
     return _PAGE.format(title=escape(clean(title)), body=body)
 
 

@@ -67,7 +67,7 @@ async def resolve(context: Context, run: IncidentRun) -> Resolved | Refusal:
             message=f"no ActionGrant selects namespace {namespace}: a platform admin grants what its runs may touch",
         )
     if run.status.started_at is None:
-        refusal = await handled(context, run)
+        refusal = await handled(context, run, runbook.incident_type)
         if refusal is not None:
             return refusal
         await context.revisions.ensure(namespace, revision, spec)

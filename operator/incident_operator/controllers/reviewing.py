@@ -46,7 +46,7 @@ async def review(
     runbook = None if isinstance(resolved, Refusal) else resolved.runbook
     try:
         drafted = draft(run, plans, runbook, context.clock.now())
-        name = await _stored(context, run, plans, drafted)
+        name = await _stored(context, run, plans, drafted, runbook.incident_type if runbook else None)
     except (Forbidden, Invalid, NotFound, ValidationError) as error:
         log.exception("the review of %s/%s is not drafted", run.metadata.namespace, run.metadata.name)
         context.kube.post_event(about, "ReviewNotDrafted", f"the review can't be drafted: {error}", "Warning")
@@ -56,7 +56,11 @@ async def review(
 
 
 async def _stored(
-    context: Context, run: IncidentRun, plans: tuple[RemediationPlan, ...], drafted: PostIncidentReviewSpec
+    context: Context,
+    run: IncidentRun,
+    plans: tuple[RemediationPlan, ...],
+    drafted: PostIncidentReviewSpec,
+    incident_type: str | None,
 ) -> str:
     """Store draft and facts, each by compare-and-swap; return the review's name."""
     namespace, name = run.metadata.namespace or "", review_name(run)
@@ -67,7 +71,7 @@ async def _stored(
                 written = await context.kube.add_to_spec(raw, undrafted(raw["spec"], drafted))
                 raw = {**written, "kind": KIND}
             known = PostIncidentReview.model_validate(raw)
-            status = facts(known.status, run, plans, context.clock.now())
+            status = facts(known.status, run, plans, context.clock.now(), incident_type=incident_type)
             if status != known.status:
                 await context.kube.write_status(raw, status.wire())
         except Conflict:  # a person writes it, too: read what they wrote

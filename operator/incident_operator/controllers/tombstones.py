@@ -4,15 +4,13 @@ A backup that is restored, or a Git history that is applied again, brings back a
 where the manifest itself says when the incident was detected can it be told from a new incident. Source: decision 3.
 """
 
-from typing import Any
-
 from ..adapters.kube import Conflict
 from ..api.meta import Metadata, format_instant
-from ..api.review import HandledRun, PostIncidentReview, PostIncidentReviewSpec
+from ..api.review import PostIncidentReview, PostIncidentReviewSpec
 from ..api.run import IncidentRun
 from ..core.planning import RESTORE_STATUS
 from ..core.redact import redact
-from ..core.review import review_name
+from ..core.review import begun, review_name
 from ..core.run import Refusal, is_observe_only
 from .context import Context
 
@@ -20,8 +18,8 @@ KIND = "PostIncidentReview"
 _TRIES = 5
 
 
-async def handled(context: Context, run: IncidentRun) -> Refusal | None:
-    """Write down that this run acts on its incident; a refusal where one of its name did already.
+async def handled(context: Context, run: IncidentRun, incident_type: str) -> Refusal | None:
+    """Write down that this run acts on its incident, of this type; a refusal where one of its name did already.
 
     A run that changes nothing, or does not say when the incident was detected, is not written down.
     Errors: those of the API server.
@@ -51,14 +49,10 @@ async def handled(context: Context, run: IncidentRun) -> Refusal | None:
         if same is not None:
             return None
         try:
-            await context.kube.write_status({**stored, "kind": KIND}, _with(known, run, context))
+            status = begun(known.status, run, incident_type, context.clock.now())
+            await context.kube.write_status({**stored, "kind": KIND}, status.wire())
         except Conflict:
             stored = await context.kube.get(KIND, namespace, name)
             continue
         return None
     raise Conflict(f"{KIND} {name} is written by others all the time")
-
-
-def _with(review: PostIncidentReview, run: IncidentRun, context: Context) -> dict[str, Any]:
-    entry = HandledRun(name=run.metadata.name, uid=run.metadata.uid, started_at=context.clock.now())
-    return review.status.model_copy(update={"runs": (*review.status.runs, entry)[-64:]}).wire()

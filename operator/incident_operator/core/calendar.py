@@ -138,9 +138,13 @@ class BusinessCalendar:
 
 def calendar_of(policy: EscalationPolicySpec) -> BusinessCalendar:
     """Return a policy's calendar. Errors: UnknownTimeZone."""
+    return BusinessCalendar(zone_named(policy.time_zone), policy.calendar)
+
+
+def zone_named(name: str) -> ZoneInfo:
+    """Return a time zone. Errors: UnknownTimeZone."""
     try:
-        zone = ZoneInfo(policy.time_zone)
+        return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        message = f"there is no time zone {policy.time_zone!r}; write an IANA name as Europe/Berlin, or install tzdata"
+        message = f"there is no time zone {name!r}; write an IANA name as Europe/Berlin, or install tzdata"
         raise UnknownTimeZone(message) from error
-    return BusinessCalendar(zone, policy.calendar)

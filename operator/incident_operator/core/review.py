@@ -4,8 +4,10 @@ Nothing here is a guess but the cause, which says so: every line rests on an ins
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from ..api.meta import Severity, format_instant
 from ..api.plan import PlanState, RemediationPlan
@@ -21,9 +23,10 @@ from ..api.review import (
     ReviewLine,
     ReviewResolution,
 )
-from ..api.run import CheckState, IncidentRun, Resolution, RunPhase, TimelineEntry
+from ..api.run import CheckState, Finding, IncidentRun, Resolution, RootCause, RunPhase, TimelineEntry
 from ..api.runbook import FindingKind, Fix, RunbookSpec
 from .conditions import with_condition
+from .impact import impact_in_words, worse
 from .redact import redact
 from .run import detected_at, is_observe_only
 from .schedule import earliest
@@ -50,6 +53,8 @@ _FAILED = {
 #: What is left in place without anybody knowing whether it helps.
 _TO_LOOK_AT = frozenset({PlanState.WORSE, PlanState.INCONCLUSIVE, PlanState.UNKNOWN, PlanState.UNDO_BLOCKED})
 _LEADS = {"Started": "Initial investigation started", "Applying": "Mitigation begun", "Applied": "Mitigation applied"}
+#: Ends of runs that had something to do.
+_FOUND_SOMETHING = frozenset({RunPhase.RESOLVED, RunPhase.UNRESOLVED})
 _MAX_LINES, _MAX_TIMELINE, _MAX_FACTS, _MAX_PLANS, _MAX_RUNS = 32, 64, 192, 64, 64
 
 
@@ -86,11 +91,11 @@ def draft(
         drafted_at=now,
         title=_line(incident.title) if incident.title else None,
         severity=status.severity or incident.severity,
-        customer_impact=_impact(run),
+        customer_impact=_line(impact_in_words(status.impact)) if status.impact else None,
         resolution=_line(end) if end else None,
         timeline=_told(run, now),
         primary_cause=PrimaryCause(text=_line(cause.summary), probable=cause.probable) if cause else None,
-        contributing_factors=_lines(_factors(run)),
+        contributing_factors=_lines(_factors(run, plans, now)),
         went_well=_lines(_went_well(run, plans, now)),
         could_be_improved=_lines(_improvements(run, plans, now)),
         action_items=tuple(_action_items(run, plans, runbook, now))[:_MAX_LINES],
@@ -103,12 +108,35 @@ def undrafted(stored: dict[str, object], drafted: PostIncidentReviewSpec) -> dic
     return {key: value for key, value in drafted.wire().items() if value not in ([], False) and not stored.get(key)}
 
 
-def facts(
-    before: PostIncidentReviewStatus, run: IncidentRun, plans: Sequence[RemediationPlan], now: datetime
+def begun(
+    before: PostIncidentReviewStatus, run: IncidentRun, incident_type: str, now: datetime
 ) -> PostIncidentReviewStatus:
-    """Return what is known of the incident with the end of one more run. Facts of its other runs stay."""
+    """Return what is known of the incident with the beginning of one more run."""
+    entry = HandledRun(name=run.metadata.name, uid=run.metadata.uid, started_at=now)
+    return before.model_copy(
+        update={
+            "runs": (*before.runs, entry)[-_MAX_RUNS:],
+            "incident_type": incident_type,
+            "severity": run.status.severity or run.spec.incident.severity,
+        }
+    )
+
+
+def facts(
+    before: PostIncidentReviewStatus,
+    run: IncidentRun,
+    plans: Sequence[RemediationPlan],
+    now: datetime,
+    *,
+    incident_type: str | None = None,
+) -> PostIncidentReviewStatus:
+    """Return what is known of the incident with the end of one more run. Facts of its other runs stay.
+
+    Shape: `incident_type` is that of the run's runbook; None where it is not known (any more).
+    """
     status, name = run.status, run.metadata.name
     ended_at = status.finished_at or now
+    restored = _restored(run)
     handled = HandledRun(
         name=name,
         uid=run.metadata.uid,
@@ -117,12 +145,16 @@ def facts(
         phase=status.phase,
         outcome=status.outcome,
         runbook=run.spec.runbook_ref.name,
+        restored_at=restored,
+        resolution=status.resolution if restored else None,
+        automatic=_is_automatic(run, plans) if restored else None,
     )
+    runs = (*(r for r in before.runs if r.name != name), handled)[-_MAX_RUNS:]
+    restoration = _restoration(before, runs, status.phase)
     story = [
         ReviewFact(run=name, at=entry.at, reason=entry.reason, text=_line(entry.message), source=entry.source)
         for entry in status.timeline
     ]
-    restored = _restored(run)
     detected = detected_at(run, now)
     resolution = None
     if status.outcome is not None:
@@ -137,11 +169,16 @@ def facts(
     timeline = sorted([*(f for f in before.timeline if f.run != name), *story], key=lambda fact: fact.at)
     return before.model_copy(
         update={
-            "runs": (*(r for r in before.runs if r.name != name), handled)[-_MAX_RUNS:],
+            "runs": runs,
             "resolution": resolution,
-            "duration": max((restored or ended_at) - detected, timedelta()),
+            "duration": max((restoration["restored_at"] or ended_at) - detected, timedelta()),
             "times": _times(run, plans, now),
-            "impact": status.impact or before.impact,
+            "impact": worse(before.impact, status.impact),
+            "incident_type": incident_type or before.incident_type,
+            "severity": status.severity or run.spec.incident.severity,
+            "reopened": max(before.reopened, times_reopened(runs)),
+            **restoration,
+            "drill": run.spec.drill and (before.drill or not before.runs),
             "timeline": tuple(timeline)[-_MAX_FACTS:],
             "plans": (*(p for p in before.plans if p.run != name), *map(_reviewed, _applied(plans)))[-_MAX_PLANS:],
             "due_at": ended_at + DUE_AFTER,
@@ -150,6 +187,45 @@ def facts(
             ),
         }
     )
+
+
+def last_restored(runs: Iterable[HandledRun]) -> HandledRun | None:
+    """Return the run after which users have been well until now; None while they are not, as far as is known.
+
+    Only a run that ended Unresolved takes a restoration back: one that found nothing, or could not look, says nothing
+    against it. Shape: any order.
+    """
+    last = None
+    for run in sorted(runs, key=lambda run: (run.finished_at or run.started_at, run.name)):
+        if run.restored_at is not None:
+            last = run
+        elif run.phase == RunPhase.UNRESOLVED:
+            last = None
+    return last
+
+
+def _restoration(before: PostIncidentReviewStatus, runs: Sequence[HandledRun], phase: RunPhase) -> dict[str, Any]:
+    """Return since when users are well, and by whom. What others wrote stays, unless a run has learnt otherwise."""
+    last = last_restored(runs)
+    stood = before.restored_at if phase != RunPhase.UNRESOLVED else None
+    if stood is not None and (last is None or last.restored_at is None or last.restored_at < stood):
+        return {"restored_at": stood, "resolved_by": before.resolved_by, "automatic": before.automatic}
+    return {
+        "restored_at": last.restored_at if last else None,
+        "resolved_by": last.resolution if last else None,
+        "automatic": last.automatic if last else None,
+    }
+
+
+def times_reopened(runs: Iterable[HandledRun]) -> int:
+    """Return how often a run had something to do again that began after an earlier one had ended Resolved."""
+    count, well_since = 0, None
+    for run in sorted(runs, key=lambda run: (run.started_at, run.name)):
+        if well_since is not None and run.started_at >= well_since and run.phase in _FOUND_SOMETHING:
+            count, well_since = count + 1, None
+        if run.phase == RunPhase.RESOLVED:
+            well_since = run.finished_at
+    return count
 
 
 def is_overdue(due_at: datetime | None, complete: bool, now: datetime) -> bool:
@@ -205,6 +281,12 @@ def _restored(run: IncidentRun) -> datetime | None:
     """Return since when users have been well; None where the run did not end so."""
     recovery = run.status.recovery
     return recovery.passing_since if recovery and run.status.phase == RunPhase.RESOLVED else None
+
+
+def _is_automatic(run: IncidentRun, plans: Sequence[RemediationPlan]) -> bool:
+    """Tell whether the runbook brought the service back without anybody's agreement to what helped."""
+    helped = [plan for plan in plans if plan.status.state == PlanState.HELPED]
+    return run.status.resolution == Resolution.RUNBOOK and not any(plan.status.approvals for plan in helped)
 
 
 def _finished(run: IncidentRun) -> str:
@@ -269,22 +351,53 @@ def _spaced(reason: str) -> str:
 # --- what it means ----------------------------------------------------------------------------------------------------
 
 
-def _impact(run: IncidentRun) -> str | None:
-    impact = run.status.impact
-    if impact is None:
-        return None
-    if impact.percent is None or impact.failed is None or impact.total is None:
-        return _line(impact.summary)
-    return f"{impact.percent:.0f}% of requests failed ({impact.failed:.0f} of {impact.total:.0f}, measured)"
+def _factors(run: IncidentRun, plans: Sequence[RemediationPlan], now: datetime) -> Iterator[str]:
+    """Yield what may have contributed: other causes, else the problems found, and changes that go with them.
+
+    A problem that is no cause is what the cause did. A change is named only if it came before the incident and, where
+    a cause is known, touched what the cause is about, or what had to be changed to help; and never as more than what
+    happened shortly before.
+    """
+    cause, detected = run.status.root_cause, detected_at(run, now)
+    problems = [f for f in run.status.findings if f.kind == FindingKind.PROBLEM]
+    for finding in problems if cause is None else [f for f in problems if f.root_cause][1:]:
+        yield f"{finding.message}{_by(finding)}"
+    broken = _broken(run, plans)
+    for change in run.status.findings:
+        if change.kind != FindingKind.INFO or change.actor is None or (change.at is not None and change.at > detected):
+            continue
+        if cause is None or (_named(change.subject or "") in broken and not _tells_of(cause, change)):
+            yield f"Changed shortly before, and not known to have contributed: {change.message}{_by(change)}"
 
 
-def _factors(run: IncidentRun) -> Iterator[str]:
+def _broken(run: IncidentRun, plans: Sequence[RemediationPlan]) -> frozenset[str]:
+    """Return the names of what broke: those in the cause, which outlives its finding, and what helped to touch."""
     cause = run.status.root_cause
-    for finding in run.status.findings:
-        said = cause is not None and finding.message == cause.summary
-        if not said and (finding.kind == FindingKind.PROBLEM or finding.actor is not None):
-            by = f" (by {finding.actor})" if finding.actor and finding.actor not in finding.message else ""
-            yield f"{finding.message}{by}"
+    texts = [cause.summary] if cause else []
+    texts += [f"{f.message} {f.subject or ''}" for f in run.status.findings if f.root_cause]
+    helped = (plan for plan in plans if plan.status.state == PlanState.HELPED)
+    touched = (_named(resource) for plan in helped for resource in plan.spec.touches)
+    return frozenset(touched).union(*(_words(text) for text in texts))
+
+
+def _by(finding: Finding) -> str:
+    return f" (by {finding.actor})" if finding.actor and finding.actor not in finding.message else ""
+
+
+def _tells_of(cause: RootCause, change: Finding) -> bool:
+    """Tell whether a cause names this very change: by the same person, at the same instant."""
+    at = f"{change.at:%Y-%m-%d %H:%M:%S}Z" if change.at else None
+    return at is not None and at in cause.summary and change.actor is not None and change.actor in cause.summary
+
+
+def _named(subject: str) -> str:
+    """Return what an ARN calls its resource; another subject as it is."""
+    return re.split(r"[:/]", subject)[-1] if subject.startswith("arn:") else subject
+
+
+def _words(text: str) -> frozenset[str]:
+    """Return the names that a text has, ARNs also by the name of their resource."""
+    return frozenset(word for part in text.split() for word in re.split(r"[^\w.@+=-]+", part.rstrip(".,;")) if word)
 
 
 def _went_well(run: IncidentRun, plans: Sequence[RemediationPlan], now: datetime) -> Iterator[str]:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from ..api.review import ActionItem, PostIncidentReview, ReviewedPlan
 from ..api.run import RunPhase
+from .impact import impact_in_words
 from .redact import redact
 from .review import in_words
 
@@ -96,7 +97,7 @@ def _facts(review: PostIncidentReview) -> Iterator[str]:
         end = status.resolution
         yield f"- **Outcome**: {end.phase} ({end.outcome}), {end.at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
     if status.impact is not None:
-        yield f"- **Measured Impact**: {_escaped(status.impact.summary)}"
+        yield f"- **Measured Impact**: {_escaped(impact_in_words(status.impact))}"
     for label, value in status.times or ():
         if isinstance(value, timedelta):
             yield f"- **Detection to {label.replace('_', ' ')}**: {in_words(value)}"

@@ -5,6 +5,7 @@ from datetime import datetime
 from ...api.run import RunPhase
 from ...api.runbook import FindingKind
 from ..conditions import with_condition
+from ..impact import at_worst
 from ..story import told, told_anew
 from .choosing import choose
 from .recovery import with_sample
@@ -15,7 +16,6 @@ from .rounds import (
     recovery_of,
     root_cause_of,
     with_partial_findings,
-    worst_impact,
 )
 from .steps import with_checks, with_fixes
 from .view import PlanFixes, Round, RunChecks, RunDecision, RunView, StartRound, StorePlans
@@ -68,7 +68,7 @@ def _diagnosed(view: RunView, round_: Round, now: datetime) -> RunDecision:
             "steps": with_fixes(with_checks(status.steps, round_), fixes),
             "findings": findings,
             "root_cause": cause,
-            "impact": worst_impact(status.impact, round_.impact),
+            "impact": at_worst(status.impact, round_.impact, now),
             "baseline": baseline,
             "recovery": with_sample(view, status.recovery, recovery, now),
             "timeline": timeline,

@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from ...api.run import Baseline, CheckState, Finding, Impact, IncidentRunStatus, RootCause
+from ...api.run import Baseline, CheckState, Finding, IncidentRunStatus, RootCause
 from ...api.runbook import FindingKind
 from ..story import told
 from .view import Recovery, Round, RoundKind, RunView
@@ -87,10 +87,3 @@ def root_cause_of(findings: tuple[Finding, ...]) -> RootCause | None:
     return RootCause(
         summary=f"{first.message}{who}{more}"[:1024], reasons=tuple(dict.fromkeys(f.reason for f in causes))[:16]
     )
-
-
-def worst_impact(before: Impact | None, now: Impact | None) -> Impact | None:
-    """Return what users felt at its worst: looking again after a fix does not make it less."""
-    if before is None or now is None:
-        return before or now
-    return max(before, now, key=lambda impact: impact.percent or 0)

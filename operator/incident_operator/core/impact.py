@@ -1,0 +1,62 @@
+"""What users felt: the worst that was measured, and at which instant. Percentages of different instants are told apart.
+
+A measurement counts the requests in the time that its check looked at. The first diagnosis of an outage still sees
+requests from before it, a later one may see none of those: 24 % and 100 % are then both true, each of its own time.
+"""
+
+from datetime import UTC, datetime
+
+from ..api.run import Impact, ImpactMeasure
+
+
+def at_worst(before: Impact | None, measured: Impact | None, at: datetime) -> Impact | None:
+    """Return the worst so far, with one more measurement. What was seen at first stays where it was less."""
+    if measured is None:
+        return before
+    measured = measured.model_copy(update={"measured_at": at})
+    if before is None:
+        return measured
+    if worse(before, measured) is before:
+        return before
+    first = before.first or _measure(before)
+    if first is None:
+        return measured
+    summary = f"{measured.summary} at worst; {first.percent:g}% at the first diagnosis"
+    return measured.model_copy(update={"first": first, "summary": summary[:128]})
+
+
+def worse(one: Impact | None, other: Impact | None) -> Impact | None:
+    """Return the worse of two, the first of equals: looking again after a fix does not make it less."""
+    if one is None or other is None:
+        return one or other
+    return max(one, other, key=lambda impact: impact.percent or 0)
+
+
+def impact_in_words(impact: Impact) -> str:
+    """Return it as the document writes it, with what was measured when.
+
+    >>> impact_in_words(Impact(summary="15% failed", failed=36, total=240, percent=15))
+    '15% of requests failed (36 of 240, measured)'
+    """
+    if impact.percent is None or impact.failed is None or impact.total is None:
+        return impact.summary
+    counts, first = f"{impact.failed:.0f} of {impact.total:.0f}", impact.first
+    when = f" at {_clock(impact.measured_at)}" if impact.measured_at is not None else ""
+    if first is None:
+        return f"{impact.percent:.0f}% of requests failed ({counts}, measured{when})"
+    return (
+        f"{impact.percent:.0f}% of requests failed at worst ({counts}, measured{when}); "
+        f"{first.percent:.0f}% at the first diagnosis ({first.failed:.0f} of {first.total:.0f}, at {_clock(first.at)})"
+    )
+
+
+def _measure(impact: Impact) -> ImpactMeasure | None:
+    """Return a stored worst as the measurement that it was; None where its instant is not known."""
+    failed, total, percent, at = impact.failed, impact.total, impact.percent, impact.measured_at
+    if failed is None or total is None or percent is None or at is None:
+        return None
+    return ImpactMeasure(failed=failed, total=total, percent=percent, at=at)
+
+
+def _clock(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%H:%M:%S} UTC"
