@@ -123,6 +123,7 @@ class PlanController:
                 await context.locks.release(stored)
             if decision.status.settled:
                 self._answer_without(key)
+                context.kube.post_no_more(plan.metadata.uid)
                 if not session.busy:
                     self._sessions.pop(key, None)
                 return None

@@ -125,6 +125,7 @@ class RunController:
             if decision.status.settled:
                 for word in self._context.store.words_on(KIND, key):  # answered without the run
                     self._context.enqueue("Intervention", (key[0], word["metadata"]["name"]))
+                self._context.kube.post_no_more(run.metadata.uid)
                 self._forget(key)
                 return None
             if again or (decision.wake_at is not None and decision.wake_at <= now and decision.status != run.status):
