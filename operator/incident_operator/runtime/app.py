@@ -5,6 +5,7 @@ until the calls under way have their outcome in the journal, releases the Lease.
 """
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -71,6 +72,10 @@ class App:
             acquiring = asyncio.create_task(leader.acquire())
             stopping = asyncio.create_task(self._stop.wait())
             await asyncio.to_thread(prepare)  # also while another leads: who takes over is ready for its first run
+            # What is loaded by now stays. Left out of collections, it neither costs each of them nor delays the full
+            # ones, which come the later the more there is: what a burst of runs leaves in cycles would lie about.
+            gc.collect()
+            gc.freeze()
             await asyncio.wait({acquiring, stopping}, return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
             if not acquiring.done():
