@@ -206,7 +206,7 @@ class PlanController:
                 log.exception("effect for plan %s/%s failed; looking again in %s", *key, RETRY_READ)
             finally:
                 session.busy = False
-                self._context.enqueue(KIND, key)
+                self._context.go_on(KIND, key)
 
         session.busy = True
         task = asyncio.create_task(guarded())

@@ -278,7 +278,7 @@ class RunController:
             except Exception as error:  # handed to the next reconcile, which raises it for the queue to back off
                 session.failure = error
             finally:
-                self._context.enqueue(KIND, key)
+                self._context.go_on(KIND, key)
 
         task = asyncio.create_task(guarded())
         session.tasks.add(task)

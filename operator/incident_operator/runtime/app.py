@@ -5,7 +5,6 @@ until the calls under way have their outcome in the journal, releases the Lease.
 """
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -72,10 +71,6 @@ class App:
             acquiring = asyncio.create_task(leader.acquire())
             stopping = asyncio.create_task(self._stop.wait())
             await asyncio.to_thread(prepare)  # also while another leads: who takes over is ready for its first run
-            # What is loaded by now stays. Left out of collections, it neither costs each of them nor delays the full
-            # ones, which come the later the more there is: what a burst of runs leaves in cycles would lie about.
-            gc.collect()
-            gc.freeze()
             await asyncio.wait({acquiring, stopping}, return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
             if not acquiring.done():
@@ -105,6 +100,7 @@ class App:
             runbooks=Runbooks(infos()),
             revisions=Revisions(kube),
             enqueue=self._enqueue,
+            go_on=self._go_on,
             stopping=self._stop.is_set,
         )
         controllers = build(context)
@@ -169,6 +165,10 @@ class App:
     def _enqueue(self, kind: str, key: Key) -> None:
         if self._works_on(kind):
             self._queue.add((kind, key))
+
+    def _go_on(self, kind: str, key: Key) -> None:
+        if self._works_on(kind):
+            self._queue.add((kind, key), begun=True)
 
     def _works_on(self, kind: str) -> bool:
         """Tell whether a kind is worked on now: while stopping, only plans, whose calls may be under way."""
