@@ -6,7 +6,6 @@ what was written. Source: facts on the control plane; kopf's own patches are no 
 """
 
 import asyncio
-import contextlib
 import hashlib
 import json
 import logging
@@ -44,6 +43,8 @@ _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete
 _LABELS_FOR = 30.0
 #: Objects whose Events are remembered, to raise their counts.
 _TOLD_OF = 2000
+#: Events that may wait to be posted.
+_UNPOSTED = 1000
 
 
 class KubeError(Exception):
@@ -126,8 +127,9 @@ class Kube:
         self._labels: dict[str, tuple[float, dict[str, str]]] = {}
         #: By an object's uid: the name and the count of the Event that said a reason and a message.
         self._events: OrderedDict[str, dict[tuple[str, str], tuple[str, int]]] = OrderedDict()
-        #: What to say of an object, or the uid of one that nothing more is said of.
-        self._posting: asyncio.Queue[tuple[Raw, str, str, str] | str] = asyncio.Queue(1000)
+        #: What to say of an object, or the uid of one that nothing more is said of; and how many are of the first.
+        self._posting: asyncio.Queue[tuple[Raw, str, str, str] | str] = asyncio.Queue()
+        self._unposted = 0
         #: Whether this process leads: asked just before a write is sent, also when it has stood still meanwhile.
         self.may_write: Callable[[], bool] = lambda: True
         self.events_dropped = 0
@@ -363,15 +365,15 @@ class Kube:
 
     def post_event(self, about: Raw, reason: str, message: str, type_: str = "Normal") -> None:
         """Post a Kubernetes Event soon; the same words about the same object raise its count."""
-        try:
-            self._posting.put_nowait((about, reason, redact(message)[:1000], type_))
-        except asyncio.QueueFull:
+        if self._unposted >= _UNPOSTED:
             self.events_dropped += 1
+            return
+        self._unposted += 1
+        self._posting.put_nowait((about, reason, redact(message)[:1000], type_))
 
     def post_no_more(self, uid: str) -> None:
         """Forget, once all is posted, what was said of an object that has ended: nobody says it again."""
-        with contextlib.suppress(asyncio.QueueFull):  # then it is forgotten as the oldest
-            self._posting.put_nowait(uid)
+        self._posting.put_nowait(uid)
 
     async def post_events(self) -> None:
         """Post events until cancelled. A failed post is told to the log and counted; events are no truth."""
@@ -380,6 +382,7 @@ class Kube:
             if isinstance(said, str):
                 self._events.pop(said, None)
                 continue
+            self._unposted -= 1
             about, reason, message, type_ = said
             try:
                 await self._post_event(about, reason, message, type_)
