@@ -24,6 +24,10 @@ _LABEL = "shopsmart.com/bench"
 WARM_UP = 20
 #: What is left in memory may be so much more than before the load.
 RSS_LIMIT = 1.1
+#: Loads that the last operator gets, one after another: what each adds is a leak, what only the first adds is not.
+BURSTS = 3
+#: What is left after the last of them may be so much more than after the first.
+GROWTH_LIMIT = 1.05
 CREATE_SECONDS = 900.0
 
 
@@ -87,6 +91,7 @@ def throughput(place: Place, rounds: int, count: int) -> list[Figure]:
     """Return rate, cost and what is left of `count` runs."""
     stack = place.stack(shop=False)
     samples: dict[str, list[float]] = {}
+    after: list[float] = []
     with a_web_server(stack) as url:
         for number in range(rounds):
             place.say(f"engine: {count} runs, round {number + 1} of {rounds}")
@@ -97,17 +102,33 @@ def throughput(place: Place, rounds: int, count: int) -> list[Figure]:
                 operator.idle()
                 for name, value in _one_round(place, stack, namespace, operator, count).items():
                     samples.setdefault(name, []).append(value)
+                if number == rounds - 1:
+                    after = [samples["after"][-1], *_more(place, stack, namespace, operator, count)]
+    bursts = [
+        Figure(name=f"engine: memory after burst {number}", unit="MiB", samples=[memory])
+        for number, memory in enumerate(after, 1)
+    ]
     return [
         Figure(name="engine: runs", unit="runs/s", samples=samples["rate"]),
         Figure(name="engine: CPU of the operator", unit="ms/run", samples=samples["cpu"]),
         Figure(name="engine: CPU of the API server", unit="ms/run", samples=samples["server"]),
         Figure(name="engine: writes of objects", unit="writes/run", samples=samples["writes"]),
         Figure(name="engine: Events that found no room", unit="events", samples=samples["dropped"]),
-        Figure(name="engine: memory before", unit="MiB", samples=samples["before"]),
+        Figure(name=f"engine: memory before, {WARM_UP} runs warm", unit="MiB", samples=samples["before"]),
         Figure(name="engine: memory at its peak", unit="MiB", samples=samples["peak"]),
         Figure(name="engine: objects left in memory", unit="objects", samples=samples["left"], limit=0),
         ratio("engine: memory after / before", samples["after"], samples["before"], limit=RSS_LIMIT),
+        *bursts,
+        ratio("engine: memory after last burst / first", after[-1:], after[:1], limit=GROWTH_LIMIT),
     ]
+
+
+def _more(place: Place, stack: Stack, namespace: str, operator: Operator, count: int) -> Iterator[float]:
+    """Yield the memory after each further burst of one operator."""
+    for number in range(2, BURSTS + 1):
+        place.say(f"engine: {count} runs, burst {number} of {BURSTS} of one operator")
+        create_runs(stack, namespace, count, "--prefix", f"burst{number}", "--wait")
+        yield operator.idle().usage[1]
 
 
 def _one_round(place: Place, stack: Stack, namespace: str, operator: Operator, count: int) -> dict[str, float]:

@@ -41,6 +41,10 @@ _KINDS = {
 }
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _LABELS_FOR = 30.0
+#: Objects whose Events are remembered, to raise their counts.
+_TOLD_OF = 2000
+#: Events that may wait to be posted.
+_UNPOSTED = 1000
 
 
 class KubeError(Exception):
@@ -121,8 +125,11 @@ class Kube:
         self._api = api
         self._clock = clock
         self._labels: dict[str, tuple[float, dict[str, str]]] = {}
-        self._events: OrderedDict[tuple[str, str, str], tuple[str, int]] = OrderedDict()
-        self._posting: asyncio.Queue[tuple[Raw, str, str, str]] = asyncio.Queue(1000)
+        #: By an object's uid: the name and the count of the Event that said a reason and a message.
+        self._events: OrderedDict[str, dict[tuple[str, str], tuple[str, int]]] = OrderedDict()
+        #: What to say of an object, or the uid of one that nothing more is said of; and how many are of the first.
+        self._posting: asyncio.Queue[tuple[Raw, str, str, str] | str] = asyncio.Queue()
+        self._unposted = 0
         #: Whether this process leads: asked just before a write is sent, also when it has stood still meanwhile.
         self.may_write: Callable[[], bool] = lambda: True
         self.events_dropped = 0
@@ -195,7 +202,8 @@ class Kube:
         except (TimeoutError, aiohttp.ClientError, OSError, ssl.SSLError) as error:
             raise Unreachable(f"the API server does not answer: {type(error).__name__}") from error
         if answer.status < 400:
-            return from_json(text) if text else {}
+            # Values rarely come again: the library's cache of strings would keep those of thousands of past answers.
+            return from_json(text, cache_strings="keys") if text else {}
         raise _error(answer.status, text, answer.headers)
 
     def path(self, kind: str, namespace: str, name: str = "", subresource: str = "") -> str:
@@ -357,15 +365,25 @@ class Kube:
 
     def post_event(self, about: Raw, reason: str, message: str, type_: str = "Normal") -> None:
         """Post a Kubernetes Event soon; the same words about the same object raise its count."""
-        try:
-            self._posting.put_nowait((about, reason, redact(message)[:1000], type_))
-        except asyncio.QueueFull:
+        if self._unposted >= _UNPOSTED:
             self.events_dropped += 1
+            return
+        self._unposted += 1
+        self._posting.put_nowait((about, reason, redact(message)[:1000], type_))
+
+    def post_no_more(self, uid: str) -> None:
+        """Forget, once all is posted, what was said of an object that has ended: nobody says it again."""
+        self._posting.put_nowait(uid)
 
     async def post_events(self) -> None:
         """Post events until cancelled. A failed post is told to the log and counted; events are no truth."""
         while True:
-            about, reason, message, type_ = await self._posting.get()
+            said = await self._posting.get()
+            if isinstance(said, str):
+                self._events.pop(said, None)
+                continue
+            self._unposted -= 1
+            about, reason, message, type_ = said
             try:
                 await self._post_event(about, reason, message, type_)
             except KubeError as error:
@@ -374,16 +392,17 @@ class Kube:
 
     async def _post_event(self, about: Raw, reason: str, message: str, type_: str) -> None:
         metadata, now = about["metadata"], format_instant(self._clock.now())[:19] + "Z"
-        known = (metadata.get("uid", ""), reason, message)
+        uid = metadata.get("uid", "")
+        told = self._events.get(uid, {})
         namespace = metadata.get("namespace") or "default"
-        if known in self._events:
-            name, count = self._events[known]
-            self._events[known] = (name, count + 1)
+        if (reason, message) in told:
+            name, count = told[reason, message]
+            told[reason, message] = (name, count + 1)
             body = {"count": count + 1, "lastTimestamp": now}
             path = f"/api/v1/namespaces/{namespace}/events/{name}"
             await self.request("PATCH", path, body=body, content_type="application/merge-patch+json")
             return
-        tail = hashlib.sha256("/".join((*known, now)).encode()).hexdigest()[:12]
+        tail = hashlib.sha256("/".join((uid, reason, message, now)).encode()).hexdigest()[:12]
         name = f"{metadata['name'][:200]}.{tail}"
         body = {
             "metadata": {"name": name, "namespace": namespace},
@@ -403,8 +422,8 @@ class Kube:
             "count": 1,
         }
         await self.request("POST", f"/api/v1/namespaces/{namespace}/events", body=body)
-        self._events[known] = (name, 1)
-        while len(self._events) > 2000:
+        self._events.setdefault(uid, told)[reason, message] = (name, 1)
+        while len(self._events) > _TOLD_OF:
             self._events.popitem(last=False)
 
 

@@ -59,6 +59,8 @@ class Context:
     revisions: Revisions
     #: Ask for a reconcile: kind and key.
     enqueue: Callable[[str, Key], None]
+    #: Ask for a reconcile of what was begun and can go on: it comes before what was not begun.
+    go_on: Callable[[str, Key], None]
     #: Bounds the connections to each database and cache.
     slots: Slots = field(default_factory=Slots)
     #: How runs and plans ended, by what this process wrote.

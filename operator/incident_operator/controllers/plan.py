@@ -123,6 +123,7 @@ class PlanController:
                 await context.locks.release(stored)
             if decision.status.settled:
                 self._answer_without(key)
+                context.kube.post_no_more(plan.metadata.uid)
                 if not session.busy:
                     self._sessions.pop(key, None)
                 return None
@@ -205,7 +206,7 @@ class PlanController:
                 log.exception("effect for plan %s/%s failed; looking again in %s", *key, RETRY_READ)
             finally:
                 session.busy = False
-                self._context.enqueue(KIND, key)
+                self._context.go_on(KIND, key)
 
         session.busy = True
         task = asyncio.create_task(guarded())

@@ -127,6 +127,7 @@ class RunController:
             if decision.status.settled:
                 for word in self._context.store.words_on(KIND, key):  # answered without the run
                     self._context.enqueue("Intervention", (key[0], word["metadata"]["name"]))
+                self._context.kube.post_no_more(run.metadata.uid)
                 self._forget(key)
                 return None
             if again or (decision.wake_at is not None and decision.wake_at <= now and decision.status != run.status):
@@ -279,7 +280,7 @@ class RunController:
             except Exception as error:  # handed to the next reconcile, which raises it for the queue to back off
                 session.failure = error
             finally:
-                self._context.enqueue(KIND, key)
+                self._context.go_on(KIND, key)
 
         task = asyncio.create_task(guarded())
         session.tasks.add(task)

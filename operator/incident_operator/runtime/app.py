@@ -100,6 +100,7 @@ class App:
             runbooks=Runbooks(infos()),
             revisions=Revisions(kube),
             enqueue=self._enqueue,
+            go_on=self._go_on,
             stopping=self._stop.is_set,
         )
         controllers = build(context)
@@ -164,6 +165,10 @@ class App:
     def _enqueue(self, kind: str, key: Key) -> None:
         if self._works_on(kind):
             self._queue.add((kind, key))
+
+    def _go_on(self, kind: str, key: Key) -> None:
+        if self._works_on(kind):
+            self._queue.add((kind, key), begun=True)
 
     def _works_on(self, kind: str) -> bool:
         """Tell whether a kind is worked on now: while stopping, only plans, whose calls may be under way."""

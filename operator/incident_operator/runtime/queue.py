@@ -1,7 +1,9 @@
 """The work queue: keyed, coalescing, fair by namespace, with delayed adds and backoff.
 
 A key is never at two workers at once; asked for while it is worked on, it comes again afterwards. Namespaces take
-turns, so a thousand runs of one do not keep another's waiting. Kept by hand: see the facts on kopf, "Ours".
+turns, so a thousand runs of one do not keep another's waiting. Within a namespace what was begun comes first: it ends
+soon and leaves the memory, where otherwise everything would be begun before anything ends. Kept by hand: see the facts
+on kopf, "Ours".
 """
 
 import asyncio
@@ -28,26 +30,34 @@ class Queue:
         self._clock, self._waited = clock, waited
         #: What was asked for and not there yet, and what failed.
         self.adds, self.retries = Tally("kind"), Tally("kind")
-        self._ready: OrderedDict[str, deque[Item]] = OrderedDict()
+        #: By namespace, what was begun and what was not. An item of the second may be in the first as well.
+        self._ready: OrderedDict[str, tuple[deque[Item], deque[Item]]] = OrderedDict()
         self._queued: dict[Item, float] = {}
+        self._begun: set[Item] = set()
         self._busy: set[Item] = set()
-        self._again: set[Item] = set()
+        self._again: dict[Item, bool] = {}
         self._delayed: list[tuple[float, int, Item]] = []
         self._due: dict[Item, float] = {}
         self._failures: dict[Item, int] = {}
         self._number = count()
         self._changed = asyncio.Event()
 
-    def add(self, item: Item) -> None:
-        """Ask for an item now."""
+    def add(self, item: Item, *, begun: bool = False) -> None:
+        """Ask for an item now; one that was begun comes before those that were not."""
         self._due.pop(item, None)
         if item in self._busy:
-            self._again.add(item)
-        elif item not in self._queued:
+            self._again[item] = begun or self._again.get(item, False)
+            return
+        if item in self._begun or (item in self._queued and not begun):
+            return
+        if item not in self._queued:
             self.adds.count(item[0])
             self._queued[item] = self._clock()
-            self._ready.setdefault(item[1][0], deque()).append(item)
-            self._changed.set()
+        if begun:
+            self._begun.add(item)
+        first, then = self._ready.setdefault(item[1][0], (deque(), deque()))
+        (first if begun else then).append(item)
+        self._changed.set()
 
     def add_after(self, item: Item, seconds: float) -> None:
         """Ask for an item later; of several such asks the earliest counts."""
@@ -78,13 +88,12 @@ class Queue:
         """Return the next item; the caller says `done` when it has worked on it."""
         while True:
             self._release()
-            for namespace in list(self._ready):
-                items = self._ready[namespace]
-                item = items.popleft()
-                self._ready.move_to_end(namespace)
-                if not items:
-                    del self._ready[namespace]
-                since = self._queued.pop(item)
+            while self._ready:
+                item = self._pop()
+                since = self._queued.pop(item, None)
+                if since is None:
+                    continue  # it came as one that was begun
+                self._begun.discard(item)
                 if self._waited is not None:
                     self._waited(item[0], self._clock() - since)
                 self._busy.add(item)
@@ -97,12 +106,21 @@ class Queue:
             except TimeoutError:
                 continue
 
+    def _pop(self) -> Item:
+        """Take the next item of the namespace whose turn it is."""
+        namespace, (first, then) = next(iter(self._ready.items()))
+        item = (first or then).popleft()
+        self._ready.move_to_end(namespace)
+        if not first and not then:
+            del self._ready[namespace]
+        return item
+
     def done(self, item: Item) -> None:
         """Give an item back."""
         self._busy.discard(item)
-        if item in self._again:
-            self._again.discard(item)
-            self.add(item)
+        begun = self._again.pop(item, None)
+        if begun is not None:
+            self.add(item, begun=begun)
 
     def _release(self) -> None:
         """Move what is due to the ready items."""
