@@ -367,12 +367,14 @@ class Kube:
         while True:
             about, reason, message, type_ = await self._posting.get()
             try:
-                await self._post_event(about, reason, message, type_)
+                await self.tell(about, reason, message, type_)
             except KubeError as error:
                 self.events_dropped += 1
                 log.warning("event %s about %s not posted: %s", reason, about["metadata"]["name"], error)
 
-    async def _post_event(self, about: Raw, reason: str, message: str, type_: str) -> None:
+    async def tell(self, about: Raw, reason: str, message: str, type_: str = "Normal") -> None:
+        """Post an Event now; the same words about the same object raise its count. Errors: those of `request`."""
+        message = redact(message)[:1000]
         metadata, now = about["metadata"], format_instant(self._clock.now())[:19] + "Z"
         known = (metadata.get("uid", ""), reason, message)
         namespace = metadata.get("namespace") or "default"

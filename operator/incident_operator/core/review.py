@@ -117,6 +117,7 @@ def facts(
         phase=status.phase,
         outcome=status.outcome,
         runbook=run.spec.runbook_ref.name,
+        runbook_kind=run.spec.runbook_ref.kind,
     )
     story = [
         ReviewFact(run=name, at=entry.at, reason=entry.reason, text=_line(entry.message), source=entry.source)
