@@ -380,11 +380,15 @@ class Kube:
         namespace = metadata.get("namespace") or "default"
         if known in self._events:
             name, count = self._events[known]
-            self._events[known] = (name, count + 1)
             body = {"count": count + 1, "lastTimestamp": now}
             path = f"/api/v1/namespaces/{namespace}/events/{name}"
-            await self.request("PATCH", path, body=body, content_type="application/merge-patch+json")
-            return
+            try:
+                await self.request("PATCH", path, body=body, content_type="application/merge-patch+json")
+            except NotFound:  # Events are kept for an hour or so
+                del self._events[known]
+            else:
+                self._events[known] = (name, count + 1)
+                return
         tail = hashlib.sha256("/".join((*known, now)).encode()).hexdigest()[:12]
         name = f"{metadata['name'][:200]}.{tail}"
         body = {

@@ -24,7 +24,7 @@ UNSETTLED = "status.settled!=true"
 SETTLING = frozenset({"IncidentRun", "RemediationPlan", "Intervention", "PostIncidentReview"})
 #: What a watch by field selector can't see coming back, so that it is looked for whenever everything is listed: who
 #: takes a review up again writes its spec, and its status says that it is settled until the operator has seen it.
-REOPENED = {"PostIncidentReview": "status.settled=true,spec.complete!=true"}
+REOPENED = {"PostIncidentReview": ("status.settled=true,spec.complete!=true",)}
 #: Kinds whose change may let runs start or go on.
 REFERRED = frozenset({"Runbook", "ClusterRunbook", "ActionGrant"})
 SWEEP_SECONDS = 300.0
@@ -102,7 +102,7 @@ class Watch:
         found: set[Key] = set()
         scopes = self._namespaces if kind.resource.scope == "Namespaced" and self._namespaces else ("",)
         for namespace in scopes:
-            selectors = [UNSETTLED if name in SETTLING else ""] + [REOPENED[name]] * (name in REOPENED)
+            selectors = (UNSETTLED if name in SETTLING else "", *REOPENED.get(name, ()))
             for selector in selectors:
                 async for raw in self._kube.stored(name, namespace, field_selector=selector):
                     found.add(key_of(raw))
