@@ -214,7 +214,10 @@ def test_what_is_shared_by_an_anchor_is_refused_not_garbled(repository: Path, ap
 
 
 def test_the_json_patch_is_of_the_stored_runbook(api: FakeApi, command: Command) -> None:
-    """With the line to type; a review of before, which does not say the runbook's kind, finds it too."""
+    """As in kubectl incident review inc-2023-1247 --patch, with the line to type.
+
+    A review of before, which does not say the runbook's kind, finds it too.
+    """
     (shipped,) = yaml.safe_load_all(SHIPPED)
     metadata = {"name": "lambda-failures", "generation": 3}
     api.put(RUN, a_review(), ClusterRunbook.model_validate({**shipped, "metadata": metadata}))

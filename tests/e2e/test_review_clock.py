@@ -35,7 +35,7 @@ FIXED = {"ticket", "detectedAt", "draftedAt"}
 
 
 @asynccontextmanager
-async def _account(world: World, clock: AheadClock) -> AsyncIterator[Kube]:
+async def account(world: World, clock: AheadClock) -> AsyncIterator[Kube]:
     """Connect as the operator."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KUBECONFIG", str(world.stack.operator_kubeconfig))
@@ -55,7 +55,7 @@ def clock() -> AheadClock:
 @pytest.fixture
 async def kube(world: World, clock: AheadClock) -> AsyncIterator[Kube]:
     """Return the API server as the operator's account sees it."""
-    async with _account(world, clock) as kube:
+    async with account(world, clock) as kube:
         yield kube
 
 
@@ -234,7 +234,7 @@ def late_review(world: World) -> Iterator[None]:
 
     async def make() -> None:
         clock = AheadClock()
-        async with _account(world, clock) as kube:
+        async with account(world, clock) as kube:
             items = [{**ITEM, "dueDate": today(clock, -2)}]
             await drafted(world, kube, clock.now() - DUE_AFTER - timedelta(hours=1), actionItems=items)
 

@@ -49,7 +49,8 @@ _FAILED = {
 }
 #: What is left in place without anybody knowing whether it helps.
 _TO_LOOK_AT = frozenset({PlanState.WORSE, PlanState.INCONCLUSIVE, PlanState.UNKNOWN, PlanState.UNDO_BLOCKED})
-_LEADS = {"Started": "Initial investigation started", "Applying": "Mitigation begun", "Applied": "Mitigation applied"}
+#: How the document tells a turn; what of it stands in brackets there.
+_LEADS = {"Applying": "Mitigation begun", "Applied": "Mitigation applied"}
 _MAX_LINES, _MAX_TIMELINE, _MAX_FACTS, _MAX_PLANS, _MAX_RUNS = 32, 64, 192, 64, 64
 
 
@@ -240,17 +241,24 @@ def _times(run: IncidentRun, plans: Sequence[RemediationPlan], now: datetime) ->
 
 def _told(run: IncidentRun, now: datetime) -> tuple[ReviewLine, ...]:
     """Return the story as people would tell it: what was found, done and said, and when users were well again."""
-    title = run.spec.incident.title
+    title, cause = run.spec.incident.title, run.status.root_cause
+    blamed = set(cause.reasons) if cause else set()
     lines = [ReviewLine(at=detected_at(run, now), text=_line(f"Incident detected: {title}" if title else "Detected"))]
     for entry in run.status.timeline:
         if entry.reason == "Planned":
             continue
         if entry.source.startswith("intervention "):
             text = entry.message
+        elif entry.source.startswith("check ") and cause and entry.reason in blamed:
+            text = f"{'Probable root' if cause.probable else 'Root'} cause identified ({entry.message})"
         elif entry.source.startswith("check "):
             text = f"Found: {entry.message}"
+        elif entry.reason == "Started":
+            text = "Initial investigation started"
+        elif entry.reason in _LEADS:
+            text = f"{_LEADS[entry.reason]} ({entry.message})"
         else:
-            text = f"{_LEADS.get(entry.reason, _spaced(entry.reason))}: {entry.message}"
+            text = f"{_spaced(entry.reason)}: {entry.message}"
         lines.append(ReviewLine(at=entry.at, text=_line(text)))
     restored = _restored(run)
     if restored is not None:
@@ -276,13 +284,16 @@ def _impact(run: IncidentRun) -> str | None:
         return None
     if impact.percent is None or impact.failed is None or impact.total is None:
         return _line(impact.summary)
-    return f"{impact.percent:.0f}% of requests failed ({impact.failed:.0f} of {impact.total:.0f}, measured)"
+    # As the document writes it; how many of how many stands in the facts.
+    return f"{impact.percent:.0f}% of requests failed"
 
 
 def _factors(run: IncidentRun) -> Iterator[str]:
     cause = run.status.root_cause
+    # The cause is the first of those that may be it; the summary may be a person's word for it.
+    blamed = next((f for f in run.status.findings if cause and f.root_cause and f.reason in cause.reasons[:1]), None)
     for finding in run.status.findings:
-        said = cause is not None and finding.message == cause.summary
+        said = cause is not None and (finding is blamed or finding.message == cause.summary)
         if not said and (finding.kind == FindingKind.PROBLEM or finding.actor is not None):
             by = f" (by {finding.actor})" if finding.actor and finding.actor not in finding.message else ""
             yield f"{finding.message}{by}"
