@@ -59,7 +59,7 @@ def test_kubectl_takes_the_patch_once(world: World, tmp_path: Path, kind: str) -
             **{"impact": "15% of requests failed", "resolutionTime": "23m"},
         }
         assert spec["symptoms"][-1] == "Mails fail"
-        with pytest.raises(KubectlError, match="generation"):
+        with pytest.raises(KubectlError, match="The request is invalid"):
             world.admin.run(*told)
         assert learned_spec(world, kind) == spec
         again = said(world, "review", TICKET, "--patch")

@@ -1,7 +1,7 @@
 """PostIncidentReview: read → decide → persist → perform. It writes no spec: a review is people's (invariant I9).
 
 Its facts are written by the run that ends (`reviewing`); this one keeps its clock. Both write the one status by
-compare-and-swap, each its own fields of it.
+compare-and-swap, and what the clock says of it is folded in one place: `core.review_clock`.
 """
 
 from datetime import datetime
@@ -29,9 +29,10 @@ class ReviewController:
         context = self._context
         while True:
             raw = context.store.get(KIND, key)
-            review = context.store.read(KIND, key, PostIncidentReview.model_validate)
-            if raw is None or review is None:
+            if raw is None:
                 return None
+            # Read anew each time, a few times in its life: open reviews are many, and not kept twice.
+            review = PostIncidentReview.model_validate(raw)
             decision = decide_review(review, context.clock.now())
             if decision.status != review.status:
                 await self._write(key, raw, decision.status)
