@@ -208,20 +208,20 @@ def _about_the_review(review: PostIncidentReview, marks: list[Reminder]) -> Remi
     newest, name = marks[-1], _called(review)
     mark, due = _BY_KEY[newest.key], _said(newest.due_at)
     where = f"-n {review.metadata.namespace} {review.metadata.name}"
-    if newest.reason == ReminderReason.REVIEW_OVERDUE:
-        finish = f'kubectl patch pir {where} --type=merge -p \'{{"spec":{{"complete":true}}}}\''
-        message = f"the post-incident review of {name} was due {due}; when it is finished: {finish}"
-    else:
-        message = f"the post-incident review of {name} is due {due}: kubectl incident review {where}"
+    overdue, missed = newest.reason == ReminderReason.REVIEW_OVERDUE, ""
     if marks[1:]:
-        missed = ", ".join(_said(_at(_BY_KEY[one.key], one.due_at)) for one in marks[:-1])
-        message += f" (nobody was there to send the reminder of {missed})"
-    warning = newest.reason == ReminderReason.REVIEW_OVERDUE
+        instants = ", ".join(_said(_at(_BY_KEY[one.key], one.due_at)) for one in marks[:-1])
+        missed = f" (nobody was there to send the reminder of {instants})"
+    if overdue:
+        finish = f'kubectl patch pir {where} --type=merge -p \'{{"spec":{{"complete":true}}}}\''
+        message = f"the post-incident review of {name} was due {due}{missed}; when it is finished: {finish}"
+    else:
+        message = f"the post-incident review of {name} is due {due}{missed}: kubectl incident review {where}"
     return Remind(
         keys=tuple(one.key for one in marks),
         roles=mark.roles,
         message=redact(message),
-        tells=(Tell(newest.reason, redact(message), warning=warning),),
+        tells=(Tell(newest.reason, redact(message), warning=overdue),),
     )
 
 
