@@ -63,6 +63,7 @@ def test_a_review_is_found_by_its_name_and_by_its_run(api: FakeApi, command: Com
     assert out.startswith("# Post-Incident Review: INC-2024-0001\n\n## Incident Summary\n")
     assert "## Facts" not in out
     assert ask(command, "review", review_name(ended)) == (0, out, "")
+    assert ask(command, "review", "INC-2024-0001") == (0, out, "")
     api.delete(ended)
     code, out, _ = ask(command, "review", ended.metadata.name, "--facts")
     assert code == 0
@@ -96,12 +97,16 @@ def test_what_is_late_is_said_beside_the_review(api: FakeApi, command: Command) 
     """On stderr, with what to type; a finished review is never late."""
     ended = run("resolved")
     item = {"text": "mend it", "dueDate": "2024-01-22"}
-    api.put(ended, of(ended, due_in=-1, actionItems=[item, {**item, "done": True}]))
+    owned = {"text": "test it", "dueDate": "2024-01-23", "owner": "@platform-team"}
+    api.put(ended, of(ended, due_in=-1, actionItems=[item, owned, {**owned, "done": True}]))
     code, _, err = ask(command, "review", ended.metadata.name)
     assert code == 0
     assert "overdue: the review was due " in err
     assert f"kubectl patch pir -n shopsmart {review_name(ended)} --type=merge" in err
-    assert err.count("overdue: action item of 2024-01-22: mend it") == 1
+    assert [line for line in err.splitlines() if "action item" in line] == [
+        "overdue: action item of 2024-01-22, owned by nobody: mend it",
+        "overdue: action item of 2024-01-23, owned by @platform-team: test it",
+    ]
     api.put(of(ended, due_in=-1, complete=True))
     assert ask(command, "review", ended.metadata.name)[2] == ""
 

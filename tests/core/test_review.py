@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from incident_operator.api.meta import Severity
+from incident_operator.api.meta import Severity, parse_instant
 from incident_operator.api.plan import (
     Approval,
     CallState,
@@ -194,6 +194,183 @@ def test_the_documents_message_is_written_as_the_document_writes_it() -> None:
     assert message(review) == MESSAGE
 
 
+# --- the document's example, from facts -------------------------------------------------------------------------------
+
+#: What the runbook of the example says of its two fixes.
+EXAMPLE_RUNBOOK = a_runbook(
+    steps=[
+        {
+            "name": "remedy",
+            "title": "Quick Remediation",
+            "expectedBy": "30m",
+            "checks": [{"name": "users", "action": "a.b"}],
+            "fixes": [
+                {
+                    "name": "raiseMemory",
+                    "action": "a.c",
+                    "onFindings": ["PoolExhausted"],
+                    "followUp": {
+                        "text": "Implement connection pool monitoring",
+                        "priority": "High",
+                        "owner": "@platform-team",
+                    },
+                },
+                {
+                    "name": "poolConnections",
+                    "action": "a.d",
+                    "onFindings": ["PoolExhausted"],
+                    "followUp": {"text": "Review all Lambda memory allocations", "owner": "@backend-team"},
+                },
+            ],
+        }
+    ]
+)
+#: What no machine knows: the alarm and the page were not the operator's, services and lessons are people's words.
+PEOPLES: dict[str, Any] = {
+    "servicesAffected": ["User Authentication", "Product Search"],
+    "contributingFactors": [
+        "Recent traffic increase not accounted for in capacity planning",
+        "Connection pool size not optimized for current load",
+        "Lack of connection pool monitoring",
+    ],
+    "wentWell": [
+        "Alert fired within 2 minutes of issue start",
+        "On-call engineer responded quickly",
+        "Standard runbook followed effectively",
+        "Communication to stakeholders was timely",
+    ],
+    "couldBeImproved": [
+        "Connection pool monitoring should have caught this earlier",
+        "Capacity planning process needs enhancement",
+        "Lambda memory allocation should be reviewed regularly",
+    ],
+    "complete": True,
+}
+ALARM, PAGED = "Alert triggered: Lambda error rate spike", "On-call engineer paged"
+LAST_ITEM = {
+    "text": "Update capacity planning process",
+    "priority": "Low",
+    "owner": "@architecture-team",
+    "dueDate": "2024-02-05",
+}
+
+
+def the_examples_run() -> IncidentRun:
+    """Return the run of the document's example: detected 14:30, well again 14:53, ten minutes more to be sure."""
+    pool = "connection pool exhaustion"
+    size = "Connection pool size not optimized for current load"
+    return a_run(
+        incident={  # type: ignore[arg-type]
+            "ticket": "INC-2024-XXXX",
+            "title": "Lambda Function Failures",
+            "severity": "P1",
+            "detectedAt": _clock("14:30"),
+        },
+        status={  # type: ignore[arg-type]
+            "phase": "Resolved",
+            "outcome": "Runbook",
+            "resolution": "Runbook",
+            "severity": "P1",
+            "startedAt": _clock("14:35"),
+            "finishedAt": _clock("15:03"),
+            "settled": True,
+            # A person's word: the cause is not a guess any more.
+            "rootCause": {
+                "summary": "Database connection pool exhaustion in Lambda function",
+                "reasons": ["PoolExhausted"],
+                "probable": False,
+            },
+            "impact": {"summary": "15% failed", "failed": 180, "total": 1200, "percent": 15.0},
+            "recovery": {"state": "Passing", "passingSince": _clock("14:53"), "samples": 9},
+            "findings": [
+                {"reason": "PoolExhausted", "check": "pool", "rootCause": True, "message": pool},
+                {"reason": "PoolTooSmall", "check": "pool", "message": size},
+            ],
+            "timeline": [
+                {"at": _clock("14:35"), "reason": "Started", "message": "runbook lambda-failures"},
+                {"at": _clock("14:42"), "reason": "PoolExhausted", "message": pool, "source": "check pool"},
+                {"at": _clock("14:42"), "reason": "PoolTooSmall", "message": size, "source": "check pool"},
+                {"at": _clock("14:43"), "reason": "Diagnosed", "message": "2 problems found by 1 check"},
+                {
+                    "at": _clock("14:45"),
+                    "reason": "Applied",
+                    "message": "increased memory allocation",
+                    "source": "plan m",
+                },
+                {"at": _clock("15:03"), "reason": "Resolved", "message": "Runbook"},
+            ],
+            "conditions": [
+                {
+                    "type": "Finished",
+                    "status": "True",
+                    "reason": "Runbook",
+                    "message": "Increased Lambda memory allocation and implemented connection pooling",
+                    "lastTransitionTime": _clock("15:03"),
+                }
+            ],
+        },
+    )
+
+
+def the_examples_plans() -> tuple[RemediationPlan, ...]:
+    """Return the two plans that helped."""
+    began, ended_at = parse_instant(_clock("14:45")), parse_instant(_clock("14:53"))
+    call = JournalEntry(index=0, state=CallState.SUCCEEDED, intent_at=began, deadline=ended_at, epoch=1)
+    status = RemediationPlanStatus(state=PlanState.HELPED, started_at=began, finished_at=ended_at, calls=(call,))
+    return tuple(a_plan(fix=fix, title=fix, status=status) for fix in ("raiseMemory", "poolConnections"))
+
+
+def test_the_documents_example_as_facts_gives_the_documents_text() -> None:
+    """Facts → draft → people's words on top → the document, section by section, and its message."""
+    run, plans, end = the_examples_run(), the_examples_plans(), parse_instant(_clock("15:03"))
+    drafted = draft(run, plans, EXAMPLE_RUNBOOK, end)
+    known = facts(PostIncidentReviewStatus(), run, plans, end)
+    # What a machine can know stands in the draft in the document's own words.
+    told = [f"- {line.at:%H:%M} - {line.text}" for line in drafted.timeline]
+    from_facts = [line for line in told if line in DOCUMENT.splitlines()]
+    assert from_facts == [
+        "- 14:35 - Initial investigation started",
+        "- 14:42 - Root cause identified (connection pool exhaustion)",
+        "- 14:45 - Mitigation applied (increased memory allocation)",
+        "- 14:53 - Service fully restored",
+    ]
+    assert drafted.contributing_factors == (PEOPLES["contributingFactors"][1],)
+    assert [(item.text, item.due_date) for item in drafted.action_items] == [
+        ("Implement connection pool monitoring", "2024-01-22"),
+        ("Review all Lambda memory allocations", "2024-01-29"),
+    ]
+    kept = [line.wire() for line in drafted.timeline if f"- {line.at:%H:%M} - {line.text}" in from_facts]
+    alarm, paged = {"at": _clock("14:30"), "text": ALARM}, {"at": _clock("14:32"), "text": PAGED}
+    spec = {
+        **drafted.wire(),
+        **PEOPLES,
+        "timeline": [alarm, paged, *kept],
+        "actionItems": [*(item.wire() for item in drafted.action_items), LAST_ITEM],
+    }
+    assert {name for name in spec if spec[name] != drafted.wire()[name]} == {*PEOPLES, "timeline", "actionItems"}
+    review = PostIncidentReview.model_validate(
+        {"metadata": {"name": review_name(run)}, "spec": spec, "status": known.wire()}
+    )
+    shown = markdown(review.model_copy(update={"spec": review.spec.model_copy(update={"knowledge_base": ()})}))
+    for heading, section in _sections(DOCUMENT).items():
+        assert _sections(shown)[heading] == section
+    assert shown == DOCUMENT
+    # The message rests on the same: two of its lines are the document's other words for the same thing.
+    lines = message(review).splitlines()
+    assert [line for line in lines if line in MESSAGE.splitlines()] == [
+        "Subject: [RESOLVED] P1 Incident - Lambda Function Failures",
+        "",
+        "Incident: INC-2024-XXXX",
+        "Status: RESOLVED",
+        "Duration: 23 minutes",
+        "Resolution: Increased Lambda memory allocation and implemented connection pooling",
+        "",
+        "Next Steps:",
+    ]
+    assert "Root Cause: Database connection pool exhaustion in Lambda function" in lines
+    assert "Impact: 15% of requests failed" in lines
+
+
 def test_what_nobody_wrote_is_said_to_be_missing() -> None:
     """Never invented, never left out: the template stays whole."""
     bare = PostIncidentReview.model_validate(
@@ -313,18 +490,18 @@ def test_a_draft_has_the_documents_sections_from_facts() -> None:
     drafted = draft(ended(), (applied(),), RUNBOOK, at(33))
     assert (drafted.ticket, drafted.detected_at, drafted.drafted_at) == ("INC-1", NOW, at(33))
     assert (drafted.title, drafted.severity, drafted.resolution) == ("mails fail", Severity.P1, "restore access")
-    assert drafted.customer_impact == "15% of requests failed (36 of 240, measured)"
+    assert drafted.customer_impact == "15% of requests failed"
     assert drafted.primary_cause is not None
     assert (drafted.primary_cause.text, drafted.primary_cause.probable) == ("the role may not GetItem", True)
     assert drafted.contributing_factors == (), "a change of something else is none, whoever made it"
     assert [(f"{line.at:%H:%M}", line.text) for line in drafted.timeline] == [
         ("14:30", "Incident detected: mails fail"),
-        ("14:35", "Initial investigation started: runbook lambda-failures: Lambda Function Failures"),
-        ("14:35", "Found: the role may not GetItem"),
+        ("14:35", "Initial investigation started"),
+        ("14:35", "Probable root cause identified (the role may not GetItem)"),
         ("14:36", "Diagnosed: 1 problem found by 2 checks"),
         ("14:37", "Awaiting approval: asks"),
         ("14:38", "bob: on it"),
-        ("14:47", "Mitigation applied: restore access"),
+        ("14:47", "Mitigation applied (restore access)"),
         ("14:53", "Service fully restored"),
         ("15:03", "Resolved: Runbook: restore access"),
     ]

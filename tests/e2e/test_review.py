@@ -77,7 +77,9 @@ def test_a_review_is_drafted_once_and_then_peoples(world: World) -> None:
         spec, facts = drafted["spec"], drafted["status"]
         assert spec["title"] == mine["title"]
         assert spec["primaryCause"] == {"text": status["rootCause"]["summary"], "probable": True}
-        assert [c["status"] for c in facts["conditions"] if c["type"] == "Drafted"] == ["True"]
+        conditions = {c["type"]: (c["status"], c["reason"]) for c in facts["conditions"]}
+        assert conditions == {"Drafted": ("True", "Drafted"), "Overdue": ("False", "NotDueYet")}
+        assert (facts["openItems"], facts["settled"]) == (len(spec["actionItems"]), False)
         assert facts["resolution"]["restoredAt"] == status["recovery"]["passingSince"]
         runbook = world.admin.json("get", "clusterrunbook", manifest["spec"]["runbookRef"]["name"])
         assert (begun["status"]["incidentType"], begun["status"]["severity"]) == (runbook["spec"]["incidentType"], "P2")

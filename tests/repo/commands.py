@@ -49,6 +49,9 @@ COMMANDS: Mapping[str, str] = {
     ),
     "kubectl get postincidentreviews": "tests/repo/test_quickstart.py::test_the_readme_works_as_it_is_printed",
     "kubectl incident review inc-2023-1247": "tests/repo/test_quickstart.py::test_the_readme_works_as_it_is_printed",
+    "kubectl incident review inc-2023-1247 --patch": (
+        "tests/cli/test_runbook_patch.py::test_the_json_patch_is_of_the_stored_runbook"
+    ),
     "kubectl incident message inc-2023-1247": "tests/repo/test_quickstart.py::test_the_readme_works_as_it_is_printed",
     "kubectl auth can-i approve-low remediationplans": (
         "tests/e2e/test_attacks.py::test_the_verb_that_one_has_is_enough"

@@ -53,3 +53,18 @@ def test_a_plan_without_a_live_run_is_forgotten_when_it_settles() -> None:
     store.gone("RemediationPlan", PLAN)
     assert store.get("RemediationPlan", PLAN) is None
     assert store.plans_in_doubt == set()
+
+
+def test_a_settled_review_is_dropped_and_one_that_was_taken_up_again_is_kept() -> None:
+    """Its status says that it is settled until the operator has looked at it."""
+    store = Store()
+    metadata = {"namespace": "shop", "name": "inc-1-00000000", "uid": "i"}
+
+    def put(version: int, *, complete: bool) -> int:
+        stored = {**metadata, "resourceVersion": str(version)}
+        store.put(
+            "PostIncidentReview", {"metadata": stored, "spec": {"complete": complete}, "status": {"settled": True}}
+        )
+        return store.count(["PostIncidentReview"])
+
+    assert (put(1, complete=True), put(2, complete=False), put(3, complete=True)) == (0, 1, 0)

@@ -385,23 +385,29 @@ class Kube:
             self._unposted -= 1
             about, reason, message, type_ = said
             try:
-                await self._post_event(about, reason, message, type_)
+                await self.tell(about, reason, message, type_)
             except KubeError as error:
                 self.events_dropped += 1
                 log.warning("event %s about %s not posted: %s", reason, about["metadata"]["name"], error)
 
-    async def _post_event(self, about: Raw, reason: str, message: str, type_: str) -> None:
+    async def tell(self, about: Raw, reason: str, message: str, type_: str = "Normal") -> None:
+        """Post an Event now; the same words about the same object raise its count. Errors: those of `request`."""
+        message = redact(message)[:1000]
         metadata, now = about["metadata"], format_instant(self._clock.now())[:19] + "Z"
         uid = metadata.get("uid", "")
         told = self._events.get(uid, {})
         namespace = metadata.get("namespace") or "default"
         if (reason, message) in told:
             name, count = told[reason, message]
-            told[reason, message] = (name, count + 1)
             body = {"count": count + 1, "lastTimestamp": now}
             path = f"/api/v1/namespaces/{namespace}/events/{name}"
-            await self.request("PATCH", path, body=body, content_type="application/merge-patch+json")
-            return
+            try:
+                await self.request("PATCH", path, body=body, content_type="application/merge-patch+json")
+            except NotFound:  # Events are kept for an hour or so
+                del told[reason, message]
+            else:
+                told[reason, message] = (name, count + 1)
+                return
         tail = hashlib.sha256("/".join((uid, reason, message, now)).encode()).hexdigest()[:12]
         name = f"{metadata['name'][:200]}.{tail}"
         body = {

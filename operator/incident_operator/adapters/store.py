@@ -72,7 +72,7 @@ class Store:
             and known["metadata"]["uid"] == raw["metadata"]["uid"]
         ):
             return False
-        if (raw.get("status") or {}).get("settled"):
+        if _is_settled(kind, raw):
             if kind == "RemediationPlan" and self._run_is_live(raw):
                 self._keep(kind, key, raw)
                 return True
@@ -144,6 +144,12 @@ def _without_managed_fields(raw: Raw) -> Raw:
     if "managedFields" not in raw["metadata"]:
         return raw
     return {**raw, "metadata": {k: v for k, v in raw["metadata"].items() if k != "managedFields"}}
+
+
+def _is_settled(kind: str, raw: Raw) -> bool:
+    """Tell whether nothing is left to do; a review that people took up again is not, whatever its status says yet."""
+    reopened = kind == "PostIncidentReview" and not raw["spec"].get("complete")
+    return bool((raw.get("status") or {}).get("settled")) and not reopened
 
 
 def _version(raw: Raw) -> int:

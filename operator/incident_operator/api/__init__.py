@@ -23,10 +23,8 @@ KINDS: tuple[type[KubernetesObject], ...] = (
     RemediationPolicy,
 )
 
-#: Those the operator watches: all but what only grows (a tombstone is asked for by its name), and what people read.
-WATCHED: tuple[type[KubernetesObject], ...] = tuple(
-    kind for kind in KINDS if kind not in (PostIncidentReview, EscalationPolicy)
-)
+#: Those the operator watches: all but what only people read.
+WATCHED: tuple[type[KubernetesObject], ...] = tuple(kind for kind in KINDS if kind is not EscalationPolicy)
 
 __all__ = [
     "API_VERSION",

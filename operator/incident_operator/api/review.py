@@ -3,7 +3,7 @@
 Its name is made of the incident (namespace, ticket, the written `detectedAt`), it has no owner, and it outlives the
 runs it names: begun before a run acts, it is also the tombstone that keeps a replayed manifest from acting twice.
 `spec` is the document's template: drafted at the end of the incident's first run, people's from then on. `status` is
-what the operator measured. Source: design §2 PostIncidentReview, decision 3.
+what the operator measured, and what it has reminded people of. Source: design §2 PostIncidentReview, decision 3.
 """
 
 from enum import StrEnum
@@ -122,6 +122,7 @@ class HandledRun(Model):
     restored_at: Instant | None = None
     resolution: Resolution | None = None
     automatic: bool | None = None
+    runbook_kind: Literal["Runbook", "ClusterRunbook"] | None = None
 
 
 class ReviewFact(Model):
@@ -173,8 +174,36 @@ class MeasuredTimes(Model):
     restored: Duration | None = None
 
 
+class ReminderReason(StrEnum):
+    """What people are reminded of."""
+
+    REVIEW_DUE_SOON = "ReviewDueSoon"
+    REVIEW_OVERDUE = "ReviewOverdue"
+    ACTION_ITEM_OVERDUE = "ActionItemOverdue"
+
+
+class Reminder(Model):
+    """One thing to remind people of: written down before it is said, so that it is said at least once."""
+
+    key: Annotated[str, Field(max_length=32)] = Field(
+        description="What it is about: a mark of the review's clock, or an action item as it is written."
+    )
+    reason: ReminderReason
+    #: The review's due date, or the first instant after the action item's.
+    due_at: Instant
+    told_at: Instant | None = Field(None, description="When people were told; absent until then.")
+
+
+class OverdueItem(Model):
+    """An action item whose day has passed."""
+
+    text: Text
+    owner: Annotated[str, Field(max_length=128)]
+    due_date: Day
+
+
 class PostIncidentReviewStatus(Model):
-    """What the operator knows of the incident."""
+    """What the operator knows of the incident, and of what people are late with."""
 
     runs: Annotated[
         tuple[HandledRun, ...],
@@ -207,11 +236,33 @@ class PostIncidentReviewStatus(Model):
     resolved_by: Resolution | None = Field(None, description="Who brought the service back, the last time.")
     automatic: bool | None = Field(None, description="A runbook brought it back, and no person had to agree.")
     drill: bool = Field(False, description="Practised, not suffered: no metric counts it.")
+    open_items: Annotated[int, Field(ge=0)] | None = Field(None, description="Action items that are not done.")
+    overdue_items: Annotated[tuple[OverdueItem, ...], Field(max_length=32)] = Field(
+        (), description="Those of them that have an owner and a day that has passed."
+    )
+    overdue_count: Annotated[int, Field(ge=0)] | None = Field(None, description="How many those are.")
+    reminders: Annotated[
+        tuple[Reminder, ...],
+        Field(
+            max_length=40,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["key"]},
+        ),
+    ] = ()
+    settled: bool = Field(False, description="Complete, and nothing is left to do: the operator does not watch it.")
     conditions: Conditions = ()
 
 
 class PostIncidentReview(KubernetesObject):
     """The review of one incident."""
+
+    model_config = rules(
+        (
+            "!has(oldSelf.status) || !has(oldSelf.status.settled) || !oldSelf.status.settled || !self.spec.complete"
+            " || !has(self.spec.actionItems) || self.spec.actionItems.all(item, item.done)",
+            "this review is complete and nobody watches its dates any more: "
+            "write complete: false together with an action item that is not done",
+        ),
+    )
 
     resource: ClassVar[Resource] = Resource(
         kind="PostIncidentReview",
@@ -222,15 +273,19 @@ class PostIncidentReview(KubernetesObject):
             Column(name="Severity", json_path=".spec.severity"),
             Column(name="Title", json_path=".spec.title"),
             Column(name="Duration", json_path=".status.duration"),
-            Column(name="Drafted", json_path='.status.conditions[?(@.type=="Drafted")].status'),
             # Not of type date: kubectl shows those as an age, and this one is ahead.
             Column(name="Due", json_path=".status.dueAt"),
+            Column(name="Overdue", json_path='.status.conditions[?(@.type=="Overdue")].status'),
+            Column(name="Open-Items", json_path=".status.openItems", type="integer"),
+            Column(name="Overdue-Items", json_path=".status.overdueCount", type="integer"),
             Column(name="Complete", json_path=".spec.complete", type="boolean"),
             Column(name="Age", json_path=".metadata.creationTimestamp", type="date"),
+            Column(name="Drafted", json_path='.status.conditions[?(@.type=="Drafted")].status', priority=1),
             Column(name="Detected", json_path=".spec.detectedAt", type="date", priority=1),
             Column(name="Outcome", json_path=".status.resolution.outcome", priority=1),
             Column(name="Type", json_path=".status.incidentType", priority=1),
         ),
+        selectable=(".spec.complete", ".status.settled"),
     )
 
     kind: Literal["PostIncidentReview"] = "PostIncidentReview"

@@ -111,26 +111,51 @@ def script(obj: Where, /, run: str | None, fix: str | None, undo: bool, filename
 
 
 @cli.command()
-@click.argument("name", metavar="RUN|REVIEW")
+@click.argument("name", metavar="RUN|TICKET|REVIEW")
 @click.option("-o", "--output", type=click.Choice(["markdown", "html", "json"]), default="markdown", show_default=True)
 @click.option("--html", is_flag=True, help="The same as -o html.")
 @click.option("--facts", is_flag=True, help="Add what was measured, with the check, plan or word behind each line.")
+@click.option(
+    "--patch",
+    type=click.Choice(["json", "git"]),
+    is_flag=False,
+    flag_value="json",
+    help="Instead: what the runbook learns, for kubectl patch --type=json; --patch=git: for git apply, of --file.",
+)
+@click.option("--file", "-f", metavar="FILE", help="The runbook's manifest, with --patch=git.")
 @kube_options
 @click.pass_obj
-def review(obj: Where, /, name: str, output: str, html: bool, facts: bool, **where: Any) -> None:
+def review(
+    obj: Where,
+    /,
+    name: str,
+    output: str,
+    html: bool,
+    facts: bool,
+    patch: str | None,
+    file: str | None,
+    **where: Any,
+) -> None:
     """Show the post-incident review of a run, in the runbook's template; what is overdue is said on stderr.
 
     The operator drafts it when the run ends; from then on it is edited with kubectl, and written over by nobody.
 
-    Exit code: 0, or 1 for any error, 64 for wrong usage.
+    Exit code: 0. 2 --patch has nothing to add: the runbook has it already, or could not learn from it. 1 any error,
+    64 wrong usage.
     """
+    if (patch == "git") != (file is not None):
+        raise click.UsageError("--patch=git and --file go together: a diff is of a file")
+    if patch is not None:
+        from .runbook_patch import print_patch
+
+        sys.exit(print_patch(connect(obj, where), name, file))
     from .review_command import show_review
 
     show_review(connect(obj, where), name, output="html" if html else output, with_facts=facts)
 
 
 @cli.command()
-@click.argument("name", metavar="RUN|REVIEW")
+@click.argument("name", metavar="RUN|TICKET|REVIEW")
 @kube_options
 @click.pass_obj
 def message(obj: Where, /, name: str, **where: Any) -> None:

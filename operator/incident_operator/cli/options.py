@@ -19,6 +19,8 @@ EXIT_INTERRUPTED = 130
 EXIT_EFFECTIVE = EXIT_RESOLVED
 EXIT_NOT_EFFECTIVE = EXIT_UNRESOLVED
 EXIT_NO_ANSWER = EXIT_TIMEOUT
+#: Nothing was asked for that is not there already.
+EXIT_NOTHING = EXIT_UNRESOLVED
 
 F = TypeVar("F", bound=Callable[..., Any])
 

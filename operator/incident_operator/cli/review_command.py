@@ -10,6 +10,7 @@ from ..api.review import PostIncidentReview
 from ..api.run import IncidentRun
 from ..core.redact import redact_json
 from ..core.review import is_overdue, is_reviewed, review_name
+from ..core.review_clock import day_after
 from ..core.review_text import markdown, message
 from .cluster import Cluster, Missing, Raw
 from .follow import parsed
@@ -67,13 +68,16 @@ def late(review: PostIncidentReview) -> list[str]:
             f"overdue: the review was due {review.status.due_at:%Y-%m-%d %H:%M} UTC; when it is finished:",
             f'  kubectl patch pir {name} --type=merge -p \'{{"spec":{{"complete":true}}}}\'',
         ]
-    today = f"{now:%Y-%m-%d}"
-    overdue = [item for item in spec.action_items if item.due_date and item.due_date < today and not item.done]
-    return lines + [f"overdue: action item of {item.due_date}: {clean(item.text)}" for item in overdue]
+    for item in spec.action_items:
+        at = day_after(item.due_date) if item.due_date and not item.done else None
+        if at is not None and now > at:
+            owner = clean(item.owner) if item.owner else "nobody"
+            lines.append(f"overdue: action item of {item.due_date}, owned by {owner}: {clean(item.text)}")
+    return lines
 
 
 def find_review(cluster: Cluster, name: str) -> tuple[Raw, PostIncidentReview]:
-    """Return the review of this name, or that of the run of this name, as stored and as read.
+    """Return the review of this name, or that of the run of this name or of this ticket, as stored and as read.
 
     Errors: Missing, which says why there is none; ClusterError.
     """
@@ -90,7 +94,7 @@ def find_review(cluster: Cluster, name: str) -> tuple[Raw, PostIncidentReview]:
 
 
 def _of_run(cluster: Cluster, name: str) -> Raw:
-    """Return the review of a run, also of one that is deleted by now. Errors: Missing."""
+    """Return the review of a run, also of one that is deleted by now, or the newest of a ticket. Errors: Missing."""
     namespace = cluster.namespace
     try:
         run: IncidentRun = parsed(IncidentRun, cluster.get("IncidentRun", namespace, name))
@@ -100,6 +104,9 @@ def _of_run(cluster: Cluster, name: str) -> Raw:
         )
         for item in reversed(reviews):
             if name in [handled.get("name") for handled in (item.get("status") or {}).get("runs", ())]:
+                return item
+        for item in reversed(reviews):
+            if name.casefold() == item["spec"].get("ticket", "").casefold():
                 return item
         raise cluster.missing("IncidentRun", namespace, name) from None
     try:

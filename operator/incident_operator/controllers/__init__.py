@@ -9,6 +9,7 @@ from .context import Context
 from .intervention import InterventionController
 from .plan import PlanController
 from .policy import PolicyController
+from .review import ReviewController
 from .run import RunController
 from .runbook import RunbookController
 from .trials import Trials
@@ -30,6 +31,7 @@ def build(context: Context) -> Mapping[str, Controller]:
         "RemediationPlan": PlanController(context),
         "RemediationPolicy": PolicyController(context),
         "Intervention": InterventionController(context),
+        "PostIncidentReview": ReviewController(context),
         "Runbook": RunbookController(context, "Runbook", trials),
         "ClusterRunbook": RunbookController(context, "ClusterRunbook", trials),
     }

@@ -17,6 +17,7 @@ from ..api.review import PostIncidentReview, PostIncidentReviewSpec
 from ..api.run import IncidentRun, IncidentRunStatus
 from ..core.planning import RESTORE_STATUS
 from ..core.review import draft, facts, is_reviewed, review_name, undrafted
+from ..core.review_clock import decide_review
 from ..core.run import Refusal
 from .context import Context
 from .resolving import Resolved
@@ -70,8 +71,12 @@ async def _stored(
             if raw["spec"].get("draftedAt") is None:
                 written = await context.kube.add_to_spec(raw, undrafted(raw["spec"], drafted))
                 raw = {**written, "kind": KIND}
-            known = PostIncidentReview.model_validate(raw)
-            status = facts(known.status, run, plans, context.clock.now(), incident_type=incident_type)
+            known, now = PostIncidentReview.model_validate(raw), context.clock.now()
+            told = known.model_copy(
+                update={"status": facts(known.status, run, plans, now, incident_type=incident_type)}
+            )
+            # With what its clock says of them, so that one write does.
+            status = decide_review(told, now).status
             if status != known.status:
                 await context.kube.write_status(raw, status.wire())
         except Conflict:  # a person writes it, too: read what they wrote

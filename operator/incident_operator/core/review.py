@@ -52,7 +52,7 @@ _FAILED = {
 }
 #: What is left in place without anybody knowing whether it helps.
 _TO_LOOK_AT = frozenset({PlanState.WORSE, PlanState.INCONCLUSIVE, PlanState.UNKNOWN, PlanState.UNDO_BLOCKED})
-_LEADS = {"Started": "Initial investigation started", "Applying": "Mitigation begun", "Applied": "Mitigation applied"}
+_LEADS = {"Applying": "Mitigation begun", "Applied": "Mitigation applied"}
 #: Ends of runs that had something to do.
 _FOUND_SOMETHING = frozenset({RunPhase.RESOLVED, RunPhase.UNRESOLVED})
 _MAX_LINES, _MAX_TIMELINE, _MAX_FACTS, _MAX_PLANS, _MAX_RUNS = 32, 64, 192, 64, 64
@@ -148,6 +148,7 @@ def facts(
         restored_at=restored,
         resolution=status.resolution if restored else None,
         automatic=_is_automatic(run, plans) if restored else None,
+        runbook_kind=run.spec.runbook_ref.kind,
     )
     runs = (*(r for r in before.runs if r.name != name), handled)[-_MAX_RUNS:]
     restoration = _restoration(before, runs, status.phase)
@@ -321,17 +322,24 @@ def _times(run: IncidentRun, plans: Sequence[RemediationPlan], now: datetime) ->
 
 def _told(run: IncidentRun, now: datetime) -> tuple[ReviewLine, ...]:
     """Return the story as people would tell it: what was found, done and said, and when users were well again."""
-    title = run.spec.incident.title
+    title, cause = run.spec.incident.title, run.status.root_cause
+    blamed = set(cause.reasons) if cause else set()
     lines = [ReviewLine(at=detected_at(run, now), text=_line(f"Incident detected: {title}" if title else "Detected"))]
     for entry in run.status.timeline:
         if entry.reason == "Planned":
             continue
         if entry.source.startswith("intervention "):
             text = entry.message
+        elif entry.source.startswith("check ") and cause and entry.reason in blamed:
+            text = f"{'Probable root' if cause.probable else 'Root'} cause identified ({entry.message})"
         elif entry.source.startswith("check "):
             text = f"Found: {entry.message}"
+        elif entry.reason == "Started":
+            text = "Initial investigation started"
+        elif entry.reason in _LEADS:
+            text = f"{_LEADS[entry.reason]} ({entry.message})"
         else:
-            text = f"{_LEADS.get(entry.reason, _spaced(entry.reason))}: {entry.message}"
+            text = f"{_spaced(entry.reason)}: {entry.message}"
         lines.append(ReviewLine(at=entry.at, text=_line(text)))
     restored = _restored(run)
     if restored is not None:

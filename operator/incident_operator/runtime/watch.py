@@ -1,7 +1,8 @@
 """What changed: kopf's `on.event` feeds the store and the queue, and does nothing else.
 
 kopf is used for watching, authentication and its life cycle only; its timers, daemons, patches and peering are not
-(facts on kopf say why). Settled runs and plans are in no watch, list or memory: a field selector leaves them out.
+(facts on kopf say why). Settled runs, plans, words and reviews are in no watch, list or memory: a field selector leaves
+them out.
 """
 
 import asyncio
@@ -20,7 +21,10 @@ from ..api.meta import KubernetesObject
 log = logging.getLogger(__name__)
 
 UNSETTLED = "status.settled!=true"
-SETTLING = frozenset({"IncidentRun", "RemediationPlan", "Intervention"})
+SETTLING = frozenset({"IncidentRun", "RemediationPlan", "Intervention", "PostIncidentReview"})
+#: What a watch by field selector can't see coming back, so that it is looked for whenever everything is listed: who
+#: takes a review up again writes its spec, and its status says that it is settled until the operator has seen it.
+REOPENED = {"PostIncidentReview": ("status.settled=true,spec.complete!=true",)}
 #: Kinds whose change may let runs start or go on.
 REFERRED = frozenset({"Runbook", "ClusterRunbook", "ActionGrant"})
 SWEEP_SECONDS = 300.0
@@ -98,11 +102,12 @@ class Watch:
         found: set[Key] = set()
         scopes = self._namespaces if kind.resource.scope == "Namespaced" and self._namespaces else ("",)
         for namespace in scopes:
-            selector = UNSETTLED if name in SETTLING else ""
-            async for raw in self._kube.stored(name, namespace, field_selector=selector):
-                found.add(key_of(raw))
-                if self._store.put(name, raw):
-                    self._enqueue(name, key_of(raw))
+            selectors = (UNSETTLED if name in SETTLING else "", *REOPENED.get(name, ()))
+            for selector in selectors:
+                async for raw in self._kube.stored(name, namespace, field_selector=selector):
+                    found.add(key_of(raw))
+                    if self._store.put(name, raw):
+                        self._enqueue(name, key_of(raw))
         for raw in self._store.all(name):
             if key_of(raw) not in found:
                 self._store.gone(name, key_of(raw))
