@@ -4,9 +4,10 @@ Everything here is effect: it runs before or after a decision, never inside one.
 `FixResult`, the observations of `core.plan`) are the inputs of the next decision.
 """
 
+import asyncio
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -106,6 +107,18 @@ async def ask_check(context: Context, scope: Scope, check: Check, checks: Mappin
         return _gave_no_answer(context, check, started_at, CheckState.ERROR, "InvalidInput", _first(error))
     except TimeoutError:
         return _gave_no_answer(context, check, started_at, CheckState.ERROR, "Timeout", "no answer in time")
+
+
+async def ask_in_order(context: Context, scope: Scope, names: Collection[str]) -> dict[str, CheckResult]:
+    """Ask these checks of the scope's runbook, each after those it reads, otherwise at once; by name."""
+    results: dict[str, CheckResult] = {}
+    waiting = [check for check in scope.runbook.checks if check.name in names]
+    while waiting:
+        ready = [check for check in waiting if scope.dependencies[check.name] <= results.keys()]
+        answers = await asyncio.gather(*(ask_check(context, scope, check, results) for check in ready))
+        results.update(zip((check.name for check in ready), answers, strict=True))
+        waiting = [check for check in waiting if check.name not in results]
+    return results
 
 
 async def _ask(

@@ -25,12 +25,11 @@ from ..core.policy import (
     run_name,
     run_of,
 )
-from ..core.run import CheckResult
 from ..core.runbook import bind_parameters
 from ..core.schedule import latest
 from ..core.story import Tell
 from .context import Context
-from .observing import Scope, ask_check, grant_for
+from .observing import Scope, ask_in_order, grant_for
 from .resolving import grants_of, spec_and_revision
 
 log = logging.getLogger(__name__)
@@ -225,13 +224,7 @@ class PolicyController:
             dependencies=health.dependencies,
             memo=context.aws.memo(),
         )
-        results: dict[str, CheckResult] = {}
-        waiting = list(health.asked)
-        while waiting:
-            ready = [c for c in waiting if health.dependencies[c.name] <= results.keys()]
-            answers = await asyncio.gather(*(ask_check(context, scope, check, results) for check in ready))
-            results.update(zip((check.name for check in ready), answers, strict=True))
-            waiting = [check for check in waiting if check.name not in results]
+        results = await ask_in_order(context, scope, [check.name for check in health.asked])
         names = [check.name for check in policy.spec.health.checks]
         return Sample(at=now, checks=tuple(results[name].status for name in names))
 

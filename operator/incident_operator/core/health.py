@@ -7,7 +7,7 @@ from graphlib import TopologicalSorter
 from ..api.policy import Health
 from ..api.runbook import Check, Recovery, RunbookSpec, Step
 from .catalogue import Catalogue
-from .runbook import dependencies, validate
+from .runbook import dependencies, needed_by, validate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +48,7 @@ def plan_health(health: Health, runbook: RunbookSpec, catalogue: Catalogue) -> H
     if problems:
         return f"{problems[0].field.replace('spec.steps[0]', 'spec.health (own checks)')}: {problems[0].message}"
     graph = dependencies(whole)
-    needed, waiting = set[str](), [check.name for check in health.checks]
-    while waiting:
-        name = waiting.pop()
-        if name not in needed:
-            needed.add(name)
-            waiting += graph[name]
+    needed = needed_by([check.name for check in health.checks], graph)
     order = TopologicalSorter({name: graph[name] for name in needed}).static_order()
     checks = {check.name: check for check in whole.checks}
     return HealthPlan(runbook=whole, dependencies=graph, asked=tuple(checks[name] for name in order))

@@ -26,6 +26,17 @@ _LANGUAGES: Mapping[str, Callable[[str], str | None]] = {"sql": statement_proble
 CORE_REASONS = frozenset({"ExpressionFailed"})
 
 
+def needed_by(names: Iterable[str], graph: Mapping[str, frozenset[str]]) -> frozenset[str]:
+    """Return these checks with all that they read, directly or through others."""
+    needed, waiting = set[str](), list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in needed:
+            needed.add(name)
+            waiting += graph.get(name, frozenset())
+    return frozenset(needed)
+
+
 def dependencies(spec: RunbookSpec) -> Mapping[str, frozenset[str]]:
     """Return for each check those whose outputs its inputs read. Shape: every check is a key."""
     known = {check.name for check in spec.checks}

@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 
 from ...api.run import Baseline, CheckState, Finding, IncidentRunStatus, RootCause
 from ...api.runbook import FindingKind
+from ..runbook import needed_by
 from ..story import told
 from .view import Recovery, Round, RoundKind, RunView
 
@@ -25,12 +26,7 @@ def _wanted(view: RunView, kind: RoundKind) -> tuple[str, ...]:
     assert runbook is not None  # noqa: S101  (callers have it)
     if kind == "Full":
         return tuple(c.name for c in runbook.checks)
-    needed, todo = set[str](), list(runbook.recovery.checks)
-    while todo:
-        name = todo.pop()
-        if name not in needed:
-            needed.add(name)
-            todo.extend(view.dependencies.get(name, frozenset()))
+    needed = needed_by(runbook.recovery.checks, view.dependencies)
     return tuple(c.name for c in runbook.checks if c.name in needed)
 
 
