@@ -284,7 +284,7 @@ def the_examples_run() -> IncidentRun:
             "recovery": {"state": "Passing", "passingSince": _clock("14:53"), "samples": 9},
             "findings": [
                 {"reason": "PoolExhausted", "check": "pool", "rootCause": True, "message": pool},
-                {"reason": "PoolTooSmall", "check": "pool", "message": size},
+                {"reason": "PoolTooSmall", "check": "pool", "rootCause": True, "message": size},
             ],
             "timeline": [
                 {"at": _clock("14:35"), "reason": "Started", "message": "runbook lambda-failures"},

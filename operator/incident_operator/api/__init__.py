@@ -2,6 +2,7 @@
 
 from .escalation import EscalationPolicy
 from .grant import ActionGrant
+from .incident import Incident
 from .intervention import Intervention
 from .meta import API_VERSION, GROUP, VERSION, KubernetesObject
 from .plan import RemediationPlan
@@ -18,13 +19,14 @@ KINDS: tuple[type[KubernetesObject], ...] = (
     RemediationPlan,
     Intervention,
     ActionGrant,
+    Incident,
     EscalationPolicy,
     PostIncidentReview,
     RemediationPolicy,
 )
 
-#: Those the operator watches: all but what only people read.
-WATCHED: tuple[type[KubernetesObject], ...] = tuple(kind for kind in KINDS if kind is not EscalationPolicy)
+#: Those the operator watches.
+WATCHED: tuple[type[KubernetesObject], ...] = KINDS
 
 __all__ = [
     "API_VERSION",
@@ -35,6 +37,7 @@ __all__ = [
     "ActionGrant",
     "ClusterRunbook",
     "EscalationPolicy",
+    "Incident",
     "IncidentRun",
     "Intervention",
     "KubernetesObject",

@@ -174,7 +174,8 @@ def definition(model: type[KubernetesObject]) -> dict[str, Any]:
                 "plural": resource.plural,
                 "singular": resource.kind.lower(),
                 "shortNames": list(resource.short_names),
-                "categories": ["incidents"],
+                # Not `incidents`: that is a kind of ours.
+                "categories": ["incident-response"],
             },
             "versions": [version],
         },

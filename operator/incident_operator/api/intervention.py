@@ -1,4 +1,4 @@
-"""`Intervention`: one person's word about one plan or run. Small, immutable, its author proven by the API server.
+"""`Intervention`: one person's word about a plan, a run or an incident. Small, immutable, its author is proven.
 
 People append, they do not edit: GitOps owns every spec, and the audit trail is the objects. What an intervention came
 to is its condition Effective. Source: design §1 idea 4, §2 Intervention.
@@ -19,6 +19,7 @@ from .meta import (
     ObjectName,
     Reason,
     Resource,
+    Severity,
     Text,
     rules,
 )
@@ -26,7 +27,7 @@ from .plan import Tier
 
 
 class Verb(StrEnum):
-    """What is said. The first four are about a plan, the others about a run."""
+    """What is said. The first four are about a plan, the next six about a run, the others about an incident."""
 
     APPROVE = "Approve"
     REJECT = "Reject"
@@ -37,17 +38,43 @@ class Verb(StrEnum):
     RETRY = "Retry"
     SKIP = "Skip"
     CANCEL = "Cancel"
+    #: Of a run or an incident.
     NOTE = "Note"
+    ACKNOWLEDGE = "Acknowledge"
+    TAKE_COMMAND = "TakeCommand"
+    SET_SEVERITY = "SetSeverity"
+    SET_IMPACT = "SetImpact"
+    SET_ROOT_CAUSE = "SetRootCause"
+    RECORD_ACTION = "RecordAction"
+    DUPLICATE = "Duplicate"
+    FALSE_POSITIVE = "FalsePositive"
+    RESOLVE = "Resolve"
+    PUBLISH = "Publish"
 
 
 PLAN_VERBS = (Verb.APPROVE, Verb.REJECT, Verb.REVERT, Verb.KEEP)
 RUN_VERBS = (Verb.PAUSE, Verb.RESUME, Verb.RETRY, Verb.SKIP, Verb.CANCEL, Verb.NOTE)
+INCIDENT_VERBS = (
+    Verb.ACKNOWLEDGE,
+    Verb.TAKE_COMMAND,
+    Verb.SET_SEVERITY,
+    Verb.SET_IMPACT,
+    Verb.SET_ROOT_CAUSE,
+    Verb.NOTE,
+    Verb.RECORD_ACTION,
+    Verb.DUPLICATE,
+    Verb.FALSE_POSITIVE,
+    Verb.RESOLVE,
+    Verb.PUBLISH,
+)
+#: What is nothing without its text.
+TOLD_VERBS = (Verb.NOTE, Verb.SET_ROOT_CAUSE, Verb.RECORD_ACTION, Verb.FALSE_POSITIVE, Verb.PUBLISH)
 
 
 class Target(Model):
     """The object an intervention is about: this very one, by its uid."""
 
-    kind: Literal["RemediationPlan", "IncidentRun"]
+    kind: Literal["RemediationPlan", "IncidentRun", "Incident"]
     name: ObjectName
     uid: Annotated[str, Field(min_length=1, max_length=64)]
 
@@ -69,9 +96,11 @@ class InterventionSpec(Model):
     model_config = rules(
         ("self == oldSelf", "an intervention is immutable: say something else with a new one"),
         (
-            f"(self.target.kind == 'RemediationPlan') == (self.verb in {_listed(PLAN_VERBS)})",
+            f"self.verb in (self.target.kind == 'RemediationPlan' ? {_listed(PLAN_VERBS)}"
+            f" : self.target.kind == 'IncidentRun' ? {_listed(RUN_VERBS)} : {_listed(INCIDENT_VERBS)})",
             "Approve, Reject, Revert and Keep are about a RemediationPlan; Pause, Resume, Retry, Skip, Cancel and Note "
-            "about an IncidentRun",
+            "about an IncidentRun; Acknowledge, TakeCommand, SetSeverity, SetImpact, SetRootCause, Note, RecordAction, "
+            "Duplicate, FalsePositive, Resolve and Publish about an Incident",
         ),
         (
             "has(self.tier) == (self.verb == 'Approve')",
@@ -79,11 +108,13 @@ class InterventionSpec(Model):
             "they read",
         ),
         (
-            "self.verb == 'Approve' || !(has(self.override) || has(self.breakGlass) && self.breakGlass)",
+            "self.verb == 'Approve' || !(has(self.override) && size(self.override) > 0"
+            " || has(self.breakGlass) && self.breakGlass)",
             "override and breakGlass go with Approve",
         ),
         (
-            "!(has(self.override) || has(self.breakGlass) && self.breakGlass) || has(self.reason)",
+            "!(has(self.override) && size(self.override) > 0 || has(self.breakGlass) && self.breakGlass)"
+            " || has(self.reason)",
             "override and breakGlass need a reason: it is what the review will quote",
         ),
         ("has(self.then) == (self.verb == 'Cancel')", "a Cancel says then: Leave or then: Revert, nothing else does"),
@@ -91,12 +122,31 @@ class InterventionSpec(Model):
             "has(self.fix) == (self.verb in ['Retry', 'Skip'])",
             "Retry and Skip name the fix, as the runbook calls it; nothing else does",
         ),
-        ("self.verb != 'Note' || has(self.reason)", "a Note is its reason: write it there"),
+        (
+            f"!(self.verb in {_listed(TOLD_VERBS)}) || has(self.reason)",
+            "a Note, SetRootCause, RecordAction, FalsePositive or Publish is its reason: write it there",
+        ),
+        (
+            "has(self.severity) == (self.verb == 'SetSeverity')",
+            "a SetSeverity names the severity: P0, P1, P2 or P3; nothing else does",
+        ),
+        (
+            "has(self.percent) == (self.verb == 'SetImpact')",
+            "a SetImpact says percent: of a hundred requests, how many fail; nothing else does",
+        ),
+        (
+            "has(self.duplicateOf) == (self.verb == 'Duplicate') "
+            "&& (!has(self.duplicateOf) || self.duplicateOf != self.target.name)",
+            "a Duplicate names the other incident in duplicateOf; nothing else does",
+        ),
+        ("!has(self.duty) || self.verb == 'RecordAction'", "only a RecordAction completes a duty of the close-out"),
     )
 
     target: Target = Field(description="This very object, by kind, name and uid.")
     verb: Verb = Field(
-        description="Approve, Reject, Revert, Keep a plan; Pause, Resume, Retry, Skip, Cancel, Note a run."
+        description="Approve, Reject, Revert, Keep a plan; Pause, Resume, Retry, Skip, Cancel, Note a run; "
+        "Acknowledge, TakeCommand, SetSeverity, SetImpact, SetRootCause, Note, RecordAction, Duplicate, FalsePositive, "
+        "Resolve, Publish an incident."
     )
     responder: Annotated[str, Field(min_length=1, max_length=256)] = Field(
         description="Who says it: the authenticated user, proven by admission; stamped where it is left out."
@@ -113,6 +163,14 @@ class InterventionSpec(Model):
     )
     then: Then | None = Field(None, description="For Cancel: what becomes of a plan under way.")
     fix: Identifier | None = Field(None, description="For Retry and Skip: the fix, as the runbook calls it.")
+    severity: Severity | None = Field(None, description="For SetSeverity.")
+    percent: Annotated[int, Field(ge=0, le=100)] | None = Field(
+        None, description="For SetImpact: of a hundred requests of users, how many fail."
+    )
+    duplicate_of: ObjectName | None = Field(None, description="For Duplicate: the incident that goes on.")
+    duty: Literal["ticketUpdated", "stakeholdersTold", "metricsNormal", "alertsWorking", "secondaryImpacts"] | None = (
+        Field(None, description="For RecordAction: the duty of the close-out that it completes.")
+    )
 
 
 class InterventionStatus(Model):
@@ -126,7 +184,7 @@ class InterventionStatus(Model):
 
 
 class Intervention(KubernetesObject):
-    """One person's word about one plan or run."""
+    """One person's word about one plan, run or incident."""
 
     resource: ClassVar[Resource] = Resource(
         kind="Intervention",

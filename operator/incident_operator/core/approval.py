@@ -64,6 +64,16 @@ def agreed(word: Intervention) -> Answer:
         Verb.SKIP: "Skipped",
         Verb.CANCEL: "Cancelled",
         Verb.NOTE: "Noted",
+        Verb.ACKNOWLEDGE: "Acknowledged",
+        Verb.TAKE_COMMAND: "CommandTaken",
+        Verb.SET_SEVERITY: "SeveritySet",
+        Verb.SET_IMPACT: "ImpactSet",
+        Verb.SET_ROOT_CAUSE: "RootCauseSet",
+        Verb.RECORD_ACTION: "ActionRecorded",
+        Verb.DUPLICATE: "MarkedDuplicate",
+        Verb.FALSE_POSITIVE: "MarkedFalsePositive",
+        Verb.RESOLVE: "ResolvedByPerson",
+        Verb.PUBLISH: "Publishing",
     }
     return Answer(word=word.metadata.name, effective=True, reason=past[word.spec.verb], message="")
 

@@ -123,10 +123,12 @@ def next_page(
     started_at: datetime,
     now: datetime,
     acknowledged_at: datetime | None = None,
+    unreachable: frozenset[str] = frozenset(),
 ) -> Page | None:
     """Return the first page after an instant; None once somebody has acknowledged, or without a ladder.
 
-    Shape: `started_at` is when the ladder's role was engaged, the instant of the first page. Errors: UnknownTimeZone.
+    Shape: `started_at` is when the ladder's role was engaged, the instant of the first page; `unreachable` as of
+    `pages_until`. Errors: UnknownTimeZone.
     """
     acknowledged = acknowledged_at is not None and acknowledged_at <= now
     if policy.paging is None or acknowledged:
@@ -134,13 +136,38 @@ def next_page(
     if now < started_at:
         return rung_starts(policy, severity, started_at)[0]
     elapsed = _elapsed(policy, severity, started_at, now)
-    contact, offset = _first_after(policy.paging, elapsed)
+    contact, offset = _first_after(policy.paging, elapsed, unreachable)
     return Page(contact=contact, at=_later(policy, severity, started_at, offset))
 
 
-def _first_after(paging: Paging, elapsed: timedelta) -> tuple[str, timedelta]:
+def pages_until(
+    policy: EscalationPolicySpec,
+    severity: Severity,
+    started_at: datetime,
+    now: datetime,
+    unreachable: frozenset[str] = frozenset(),
+) -> tuple[Page, ...]:
+    """Return the newest page of each rung that has begun by now, in order of the ladder; none without one.
+
+    Shape: a contact in `unreachable` holds up nobody: the next rung begins with theirs. Errors: UnknownTimeZone.
+    """
+    if policy.paging is None or now < started_at:
+        return ()
+    elapsed, found = _elapsed(policy, severity, started_at, now), list[Page]()
+    starts = _offsets(policy.paging, unreachable)
+    for rung, start, end in zip(policy.paging.rungs, starts, [*starts[1:], None], strict=True):
+        if start > elapsed:
+            break
+        # A rung ends just before the next one begins; one that ends at once is paged once all the same.
+        last = elapsed if end is None else max(start, min(elapsed, end - timedelta.resolution))
+        offset = start + rung.repeat_every * ((last - start) // rung.repeat_every)
+        found.append(Page(contact=rung.contact, at=_later(policy, severity, started_at, offset)))
+    return tuple(found)
+
+
+def _first_after(paging: Paging, elapsed: timedelta, unreachable: frozenset[str]) -> tuple[str, timedelta]:
     """Return the first page after so much of the ladder: its contact, and its time since the first."""
-    starts = _offsets(paging)
+    starts = _offsets(paging, unreachable)
     for rung, start, end in zip(paging.rungs, starts, [*starts[1:], None], strict=True):
         if elapsed < start:
             return rung.contact, start
@@ -150,11 +177,12 @@ def _first_after(paging: Paging, elapsed: timedelta) -> tuple[str, timedelta]:
     raise AssertionError("the last rung has no end")
 
 
-def _offsets(paging: Paging) -> list[timedelta]:
-    """Return when each rung begins, since the first page."""
+def _offsets(paging: Paging, unreachable: frozenset[str] = frozenset()) -> list[timedelta]:
+    """Return when each rung begins, since the first page; nobody waits for a contact that can't be reached."""
     offsets = [timedelta()]
     for rung in paging.rungs[:-1]:
-        offsets.append(offsets[-1] + (rung.next_after or timedelta()))
+        lasts = timedelta() if rung.contact in unreachable else rung.next_after or timedelta()
+        offsets.append(offsets[-1] + lasts)
     return offsets
 
 

@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import parse_qsl
 
-from .notice import ACKNOWLEDGE, DEDUP_PREFIX
+from .notice import ACKNOWLEDGE, DEDUP_PREFIX, QUESTION_SUFFIX
 from .redact import redact
 
 #: Slack's own bound: older than that is a replay.
@@ -178,7 +178,7 @@ def _of_pagerduty(data: Mapping[str, Any]) -> str | None:
     for holder in (data, _within(data, "incident")):
         key = holder.get("incident_key")
         if isinstance(key, str) and key.startswith(DEDUP_PREFIX):
-            incident = key.removeprefix(DEDUP_PREFIX)
+            incident = key.removeprefix(DEDUP_PREFIX).removesuffix(QUESTION_SUFFIX)
             return incident if _INCIDENT.fullmatch(incident) else None
     summary = _within(data, "incident").get("summary")
     found = _IN_SUMMARY.search(summary) if isinstance(summary, str) else None

@@ -33,19 +33,19 @@ def worse(one: Impact | None, other: Impact | None) -> Impact | None:
 
 
 def impact_in_words(impact: Impact) -> str:
-    """Return it as the document writes it, with what was measured when.
+    """Return it as the document writes it; where it rose, with what was measured when. Counts stand in the facts.
 
     >>> impact_in_words(Impact(summary="15% failed", failed=36, total=240, percent=15))
-    '15% of requests failed (36 of 240, measured)'
+    '15% of requests failed'
     """
     if impact.percent is None or impact.failed is None or impact.total is None:
         return impact.summary
-    counts, first = f"{impact.failed:.0f} of {impact.total:.0f}", impact.first
-    when = f" at {_clock(impact.measured_at)}" if impact.measured_at is not None else ""
+    first = impact.first
     if first is None:
-        return f"{impact.percent:.0f}% of requests failed ({counts}, measured{when})"
+        return f"{impact.percent:.0f}% of requests failed"
+    when = f", measured at {_clock(impact.measured_at)}" if impact.measured_at is not None else ""
     return (
-        f"{impact.percent:.0f}% of requests failed at worst ({counts}, measured{when}); "
+        f"{impact.percent:.0f}% of requests failed at worst ({impact.failed:.0f} of {impact.total:.0f}{when}); "
         f"{first.percent:.0f}% at the first diagnosis ({first.failed:.0f} of {first.total:.0f}, at {_clock(first.at)})"
     )
 

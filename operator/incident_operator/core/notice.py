@@ -15,16 +15,16 @@ from datetime import datetime
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
-from enum import StrEnum
 from typing import Any
 from urllib.parse import quote
 
+from ..api.incident import Occasion
 from ..api.meta import Severity
 from .redact import redact
 
 #: What a button or a command of a message is called that says somebody has taken an incident on.
 ACKNOWLEDGE = "acknowledge"
-DEDUP_PREFIX = "incident-operator/"
+DEDUP_PREFIX, QUESTION_SUFFIX = "incident-operator/", ":approval"
 
 _TITLE, _BODY = 250, 8000
 _SLACK_HEADER, _SLACK_SECTION = 150, 3000
@@ -37,23 +37,6 @@ _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _ADDRESS = re.compile(rf"(?P<local>{_ATOM}(?:\.{_ATOM})*)@(?P<domain>{_LABEL}(?:\.{_LABEL})*)")
 _MESSAGE_ID = re.compile(r"<[A-Za-z0-9.-]{1,128}@[A-Za-z0-9.-]{1,190}>")
-
-
-class Occasion(StrEnum):
-    """What a message is about."""
-
-    #: Somebody has to respond now.
-    PAGE = "Page"
-    #: A role is told, as the matrix says.
-    ENGAGED = "Engaged"
-    #: How it goes.
-    UPDATE = "Update"
-    #: A plan waits for people.
-    APPROVAL = "Approval"
-    ACKNOWLEDGED = "Acknowledged"
-    RESOLVED = "Resolved"
-    #: What was not told at its time, in one message.
-    DIGEST = "Digest"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +56,8 @@ class Notice:
     lines: tuple[str, ...]
     recipients: tuple[str, ...] = ()
     reference: str | None = None
+    #: About a plan that waits: an incident of its own in PagerDuty, where one that is acknowledged rings no more.
+    question: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,15 +68,15 @@ class SignedRequest:
     headers: Mapping[str, str]
 
 
-def dedup_key(incident: str) -> str:
-    """Return the key that all PagerDuty events of one incident carry.
+def dedup_key(incident: str, *, question: bool = False) -> str:
+    """Return the key that all PagerDuty events of one incident carry; those about plans that wait, another one.
 
     Shape: at most 255 characters; of a name too long for that the end is a digest, and such a key names no incident.
 
     >>> dedup_key("shop/inc-2024-0001")
     'incident-operator/shop/inc-2024-0001'
     """
-    key = f"{DEDUP_PREFIX}{incident}"
+    key = f"{DEDUP_PREFIX}{incident}{QUESTION_SUFFIX if question else ''}"
     if len(key) <= _PAGERDUTY_DEDUP:
         return key
     digest = hashlib.sha256(incident.encode()).hexdigest()[:32]
@@ -182,7 +167,7 @@ def pagerduty(notice: Notice, routing_key: str) -> dict[str, Any] | None:
     event: dict[str, Any] = {
         "routing_key": routing_key,
         "event_action": action,
-        "dedup_key": dedup_key(notice.incident),
+        "dedup_key": dedup_key(notice.incident, question=notice.question),
     }
     if action != "trigger":
         return event

@@ -66,6 +66,8 @@ def named_by_incident(run: IncidentRun) -> bool:
 def review_name(run: IncidentRun) -> str:
     """Return the name of the review of a run's incident; of the run alone, where it does not name the incident."""
     incident, namespace = run.spec.incident, run.metadata.namespace or ""
+    if incident.name is not None:
+        return incident.name
     if incident.ticket is not None and incident.detected_at is not None:
         of, head = f"{namespace}/{incident.ticket}/{format_instant(incident.detected_at)}", incident.ticket
     else:

@@ -45,7 +45,7 @@ def within_bounds(status: IncidentRunStatus) -> IncidentRunStatus:
     """Return the status at ≤ 64 KiB: first the middle of the timeline goes, then long messages; never outputs."""
     truncated = set(status.truncated)
     if len(status.timeline) > _FIRST + _LAST:
-        status = status.model_copy(update={"timeline": (*status.timeline[:_FIRST], *status.timeline[-_LAST:])})
+        status = status.model_copy(update={"timeline": bounded_timeline(status.timeline)})
         truncated.add("timeline: the middle was dropped")
     if size(status) > MAX_STATUS_BYTES:
         status = status.model_copy(
@@ -56,6 +56,13 @@ def within_bounds(status: IncidentRunStatus) -> IncidentRunStatus:
         )
         truncated.add("messages: cut at 300 characters")
     return status.model_copy(update={"truncated": tuple(sorted(truncated))}) if truncated else status
+
+
+def bounded_timeline(timeline: Sequence[TimelineEntry]) -> tuple[TimelineEntry, ...]:
+    """Return a timeline without its middle where it is too long: how it began, and what is new."""
+    if len(timeline) <= _FIRST + _LAST:
+        return tuple(timeline)
+    return (*timeline[:_FIRST], *timeline[-_LAST:])
 
 
 def size(status: IncidentRunStatus) -> int:

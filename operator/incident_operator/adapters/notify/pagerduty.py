@@ -1,4 +1,4 @@
-"""PagerDuty's Events API v2: trigger, acknowledge, resolve, all under one dedup key an incident."""
+"""PagerDuty's Events API v2: trigger, acknowledge, resolve; one dedup key an incident, one for its plans that wait."""
 
 import json
 from collections.abc import Mapping
@@ -27,4 +27,4 @@ async def deliver(notice: Notice, channel: Channel, credential: Mapping[str, str
         raise Undeliverable(failed(Reason.UNAUTHORIZED, "PagerDuty does not know the routing key"))
     if accepted(answer, "PagerDuty").json().get("status") != "success":
         raise Undeliverable(retry(Reason.SERVER_ERROR, "what answers is not PagerDuty's API"))
-    return delivered(reference=render.dedup_key(notice.incident))
+    return delivered(reference=render.dedup_key(notice.incident, question=notice.question))

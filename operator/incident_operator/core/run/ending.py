@@ -54,8 +54,12 @@ def end(
 def resolved(view: RunView, now: datetime) -> RunDecision:
     """End well: recovery held."""
     helped = [p for p in view.plans if p.status.state == PlanState.HELPED]
-    resolution = Resolution.RUNBOOK if helped else Resolution.SELF_RECOVERED
-    message = "; ".join(p.spec.title for p in helped) or _by_itself(view)
+    if helped:
+        resolution, message = Resolution.RUNBOOK, "; ".join(p.spec.title for p in helped)
+    elif view.by_hand is not None:
+        resolution, message = Resolution.MANUAL, view.by_hand
+    else:
+        resolution, message = Resolution.SELF_RECOVERED, _by_itself(view)
     status = view.run.status.model_copy(update={"resolution": resolution})
     return end(view, status, RunPhase.RESOLVED, str(resolution), message, now)
 

@@ -110,6 +110,8 @@ class RunView:
     admission: str | None = None
     timing: Timing = field(default_factory=Timing)
     observe_only: bool = False
+    #: What a person did by hand since the run began, as they wrote it down in the incident.
+    by_hand: str | None = None
 
 
 @dataclass(frozen=True)
