@@ -12,10 +12,11 @@ import email.policy
 import hashlib
 import hmac
 import json
+import logging
 import ssl
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -394,6 +395,8 @@ class Mail(Receiver):
         super().__init__(loop, host)
         self.user, self.password = "operator", "mail-development-password"
         #: Recipients that are refused, with the code that they are refused with.
+        # It warns of what it will change itself one day.
+        logging.getLogger("mail.log").setLevel(logging.ERROR)
         self.refuses: dict[str, int] = {}
         #: TLS that is offered, and TLS that there is from the first byte; changed while it is down.
         self.starttls: ssl.SSLContext | None = None
@@ -497,6 +500,23 @@ class _Smtp(SMTP):
         if isinstance(self.transport, asyncio.Transport):
             self._connections.discard(self.transport)
         super().connection_lost(error)
+
+
+def readable(namespace: str, secrets: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the Role, with its binding, that lets the operator read these Secrets: as docs/channels.md says."""
+    metadata, group = {"name": "incident-channels", "namespace": namespace}, "rbac.authorization.k8s.io"
+    rule = {"apiGroups": [""], "resources": ["secrets"], "resourceNames": list(secrets), "verbs": ["get"]}
+    account = {"kind": "ServiceAccount", "name": "incident-operator", "namespace": "incident-system"}
+    return [
+        {"apiVersion": f"{group}/v1", "kind": "Role", "metadata": metadata, "rules": [rule]},
+        {
+            "apiVersion": f"{group}/v1",
+            "kind": "RoleBinding",
+            "metadata": metadata,
+            "roleRef": {"apiGroup": group, "kind": "Role", "name": "incident-channels"},
+            "subjects": [account],
+        },
+    ]
 
 
 class Receivers:

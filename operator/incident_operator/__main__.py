@@ -56,6 +56,9 @@ def main() -> None:
 @click.option("--call-timeout", type=DURATION, default="10s", show_default=True)
 @click.option("--http-address", default="0.0.0.0:8080", show_default=True, help="Health and metrics.")
 @click.option("--workers", default=16, show_default=True)
+@click.option(
+    "--loopback-channels", is_flag=True, help="Let channels lead to this machine itself: for development only."
+)
 @click.option("--log-level", default="INFO", show_default=True)
 def run(
     namespaces: str,
@@ -66,6 +69,7 @@ def run(
     call_timeout: timedelta,
     http_address: str,
     workers: int,
+    loopback_channels: bool,
     log_level: str,
 ) -> None:
     """Watch, decide, act: run the operator until it is told to stop."""
@@ -87,6 +91,7 @@ def run(
         http_host=host or "0.0.0.0",  # noqa: S104
         http_port=int(port),
         workers=workers,
+        loopback_channels=loopback_channels,
     )
     from .runtime.app import App  # imported late: `--help` answers without the client libraries
 

@@ -31,6 +31,8 @@ class Settings:
     http_host: str = "127.0.0.1"
     http_port: int = 8080
     workers: int = 16
+    #: Channels may lead to this machine itself; in a cluster that would be the operator's own pod.
+    loopback_channels: bool = False
     effect_threads: int = 24
 
     @property

@@ -80,7 +80,7 @@ def test_the_shipped_runbook_is_tried_and_nothing_is_changed(world: World, runbo
             return "validation" in (stored(world).get("status") or {})
 
         assert wait_until(looked_at, seconds=90, every=0.05), world.log()
-        assert max(busy) == 1
+        assert max(busy) <= 1
         wait_for_condition(world, "Validated", "True", "Validated")
         wait_for_condition(world, "Fresh", "True", "NotDueYet")
         mine = [call for call in world.journal()[seen:] if "IncidentOperator" in call["principal"]]

@@ -87,7 +87,7 @@ def test_a_review_is_drafted_once_and_then_peoples(world: World) -> None:
         assert facts["restoredAt"] == facts["resolution"]["restoredAt"]
         assert (facts["resolvedBy"], facts["automatic"], facts["reopened"]) == ("Runbook", False, 0)
         assert (facts["classification"], facts["drill"]) == ("Incident", False)
-        assert "measured at" in spec["customerImpact"]
+        assert "of requests failed" in spec["customerImpact"]
         assert [(p["name"], p["state"]) for p in facts["plans"]] == [(plan["metadata"]["name"], "Helped")]
         assert {f["source"] for f in facts["timeline"] if f["text"] in spec["primaryCause"]["text"]} != set()
         assert any("bob" in line for line in [*spec["wentWell"], *spec["couldBeImproved"]])

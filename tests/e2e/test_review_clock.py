@@ -17,14 +17,19 @@ import pytest
 from dev.controlplane.kubectl import KubectlError
 from dev.faultproxy import Fault, Harm
 from dev.processes import wait_until
+from dev.receivers import Mood, Receivers
 from incident_operator.adapters.kube import Kube
+from incident_operator.adapters.notify import Messenger
 from incident_operator.adapters.store import Key, Store
 from incident_operator.api.meta import Metadata, format_instant
 from incident_operator.api.review import PostIncidentReview, PostIncidentReviewSpec
+from incident_operator.controllers.escalating import NotDelivered
 from incident_operator.controllers.review import KIND, ReviewController
 from incident_operator.core.review import DUE_AFTER
 from incident_operator.runtime.watch import Watch
+from incident_operator.settings import Settings
 
+from .incidents import an_escalation_policy
 from .test_admission_proof import AheadClock
 from .world import World
 
@@ -66,8 +71,19 @@ class Desk:
         self.asked: list[Key] = []
         self.store = Store()
         self._watch = Watch(self.store, kube, self._enqueue, (world.name,))
-        context: Any = SimpleNamespace(store=self.store, kube=kube, clock=clock)
+        self._messenger = Messenger(clock, kube.endpoint, loopback=True)
+        context: Any = SimpleNamespace(
+            store=self.store,
+            kube=kube,
+            clock=clock,
+            settings=Settings(identity="desk"),
+            messenger=self._messenger,
+        )
         self._controller = ReviewController(context)
+
+    async def close(self) -> None:
+        """Close what is open towards channels."""
+        await self._messenger.close()
 
     def _enqueue(self, kind: str, key: Key) -> None:
         if kind == KIND:
@@ -268,3 +284,21 @@ def test_killed_at_any_write_it_tells_all_the_same(
         settled = wait_until(lambda: bool(stored(world)["status"].get("settled")), seconds=30, every=0.25)
         assert settled, f"{stored(world)}\n{world.log()}"
         assert condition(stored(world)) == ("False", "Complete")
+
+
+async def test_reminders_reach_those_they_are_for(world: World, kube: Kube, clock: AheadClock) -> None:
+    """A mail to the on-call engineer, the room for an owner without an address; again after a failure."""
+    with Receivers() as receivers:
+        an_escalation_policy(world, receivers)
+        await drafted(world, kube, clock.now(), actionItems=[{**ITEM, "dueDate": today(clock), "done": False}])
+        desk = Desk(world, kube, clock)
+        await desk.look()
+        assert receivers.mail.received == []
+        clock.ahead += timedelta(hours=25)
+        receivers.mail.be(Mood.FAILED, times=1)
+        with pytest.raises(NotDelivered):
+            await desk.look()
+        await desk.look()
+        assert [received.what for received in receivers.mail.received] == ["mail to platform-oncall@company.com"]
+        assert any(ITEM["owner"] in str(message) for message in receivers.slack.messages.values())
+        await desk.close()

@@ -46,6 +46,11 @@ SOMETIMES = {
     right(f"get interventions.{OURS}"): "an answer to a word met a newer object",
     right(f"get remediationpolicies.{OURS}"): "a status write met a newer object",
     right(f"get runbooks.{OURS}"): "a status write met a newer object",
+    right(f"get incidents.{OURS}"): "a status write met a newer object, or the incident was there already",
+    right(
+        f"acknowledge incidents.{OURS}"
+    ): "never by a request: admission asks for it when Slack or PagerDuty is heard",
+    right(f"note incidents.{OURS}"): "as acknowledge",
     right(f"get clusterrunbooks.{OURS}"): "a status write met a newer object, mostly another operator's",
 }
 

@@ -81,7 +81,9 @@ class World:
             "call-timeout": "6s",
             **options,
         }
-        arguments = [text for name, value in given.items() for text in (f"--{name}", str(value))]
+        flags = [f"--{name}" for name, value in given.items() if value is True]
+        valued = {name: value for name, value in given.items() if value is not True}
+        arguments = [*flags, *(text for name, value in valued.items() for text in (f"--{name}", str(value)))]
         (port,) = free_ports(self.stack.address, 1)
         http = f"{self.stack.address}:{port}"
         operator = OperatorProcess(arguments, env, self.folder / f"{name}.log", http)

@@ -8,7 +8,7 @@ import yaml
 
 from dev.stack import OPERATOR, OPERATOR_NAMESPACE
 from incident_operator.adapters.admission import REFUSAL
-from incident_operator.api.intervention import PLAN_VERBS, RUN_VERBS, Verb
+from incident_operator.api.intervention import INCIDENT_VERBS, PLAN_VERBS, RUN_VERBS, Verb
 from incident_operator.api.plan import Tier
 from tests.repo.files import ROOT
 
@@ -41,6 +41,9 @@ def test_every_word_has_a_role() -> None:
     """What the policy asks for by name can be had by the role that it names."""
     for verb in RUN_VERBS:
         assert verb.lower() in _verbs("incident-responder", "incidentruns")
+    for verb in INCIDENT_VERBS:
+        role = "incident-publisher" if verb == Verb.PUBLISH else "incident-responder"
+        assert verb.lower() in _verbs(role, "incidents")
     for verb in PLAN_VERBS:
         if verb != Verb.APPROVE:
             assert verb.lower() in _verbs("incident-responder", "remediationplans")

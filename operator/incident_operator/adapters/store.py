@@ -24,6 +24,8 @@ class Store:
         self._objects: dict[str, dict[Key, Raw]] = {}
         self._plans: dict[Key, set[Key]] = {}
         self._words: dict[tuple[str, Key], set[Key]] = {}
+        #: Runs by incident, until their ends are written down there.
+        self._joined: dict[Key, set[Key]] = {}
         #: Runs that a plan vanished from without a word of how it ended.
         self.plans_in_doubt: set[Key] = set()
         self._read: dict[tuple[str, Key], tuple[Raw, Any]] = {}
@@ -127,6 +129,26 @@ class Store:
         """Return the known plans of a run."""
         plans = self._objects.get("RemediationPlan", {})
         return [plans[key] for key in sorted(self._plans.get((namespace, run), ())) if key in plans]
+
+    def join(self, incident: Key, run: Key) -> bool:
+        """Take note that a run is of an incident, also beyond its end; True where that is news."""
+        runs = self._joined.setdefault(incident, set())
+        if run in runs:
+            return False
+        runs.add(run)
+        return True
+
+    def incidents_of(self, run: Key) -> list[Key]:
+        """Return the incidents that a run is of, as far as they may not know its end."""
+        return [incident for incident, runs in self._joined.items() if run in runs]
+
+    def leave(self, incident: Key, run: Key) -> None:
+        """Forget that a run is of an incident."""
+        _discard(self._joined, incident, run)
+
+    def joined(self, incident: Key) -> frozenset[Key]:
+        """Return the runs of an incident whose ends it may not know yet."""
+        return frozenset(self._joined.get(incident, ()))
 
     def words_on(self, kind: str, key: Key) -> list[Raw]:
         """Return the interventions on an object that nobody answered yet, oldest first."""

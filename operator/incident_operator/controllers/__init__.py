@@ -6,6 +6,7 @@ from typing import Protocol
 
 from ..adapters.store import Key
 from .context import Context
+from .incident import IncidentController
 from .intervention import InterventionController
 from .plan import PlanController
 from .policy import PolicyController
@@ -30,6 +31,7 @@ def build(context: Context) -> Mapping[str, Controller]:
         "IncidentRun": RunController(context),
         "RemediationPlan": PlanController(context),
         "RemediationPolicy": PolicyController(context),
+        "Incident": IncidentController(context),
         "Intervention": InterventionController(context),
         "PostIncidentReview": ReviewController(context),
         "Runbook": RunbookController(context, "Runbook", trials),

@@ -13,6 +13,7 @@ from ..adapters.connections import Connections, Slots
 from ..adapters.evaluator import Answer, Evaluator
 from ..adapters.kube import Kube
 from ..adapters.locks import Locks
+from ..adapters.notify import Messenger
 from ..adapters.pool import Pool
 from ..adapters.store import Key, Store
 from ..adapters.tally import Tally
@@ -55,6 +56,7 @@ class Context:
     leader: Leadership
     admission: AdmissionProof
     locks: Locks
+    messenger: Messenger
     runbooks: Runbooks
     revisions: Revisions
     #: Ask for a reconcile: kind and key.

@@ -42,8 +42,8 @@ class InterventionController:
         if not (stored.get("status") or {}).get("settled"):
             self._context.enqueue(target.kind, named)
             return None
-        if target.kind == _RUN:
-            await answer(self._context, key[0], refused(word, "TooLate", _ended(stored)))
+        if target.kind != _PLAN:
+            await answer(self._context, key[0], refused(word, "TooLate", _ended(target.kind, stored)))
             return None
         return await self._on_settled_plan(key, word, RemediationPlan.model_validate(stored))
 
@@ -99,6 +99,8 @@ class InterventionController:
         return Answer(word=word.metadata.name, effective=True, reason="Reverting", message=message)
 
 
-def _ended(run: dict[str, Any]) -> str:
-    status = run.get("status") or {}
-    return f"the run has ended: {status.get('phase')}/{status.get('outcome')}"
+def _ended(kind: str, target: dict[str, Any]) -> str:
+    status = target.get("status") or {}
+    if kind == _RUN:
+        return f"the run has ended: {status.get('phase')}/{status.get('outcome')}"
+    return f"the incident is {status.get('phase')}, and over for good: nothing can be added to it"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from ..adapters.kube import NotFound
 from ..api.grant import ActionGrant
 from ..api.meta import parse_instant
 from ..api.policy import RemediationPolicy
@@ -67,11 +68,29 @@ async def resolve(context: Context, run: IncidentRun) -> Resolved | Refusal:
             message=f"no ActionGrant selects namespace {namespace}: a platform admin grants what its runs may touch",
         )
     if run.status.started_at is None:
-        refusal = await handled(context, run, runbook.incident_type)
+        refusal = await _joins(context, run) or await handled(context, run, runbook.incident_type)
         if refusal is not None:
             return refusal
         await context.revisions.ensure(namespace, revision, spec)
     return Resolved(runbook=runbook, revision=revision, parameters=parameters, dependencies=graph, grants=grants)
+
+
+async def _joins(context: Context, run: IncidentRun) -> Refusal | None:
+    """Return why a run can't join the incident that it names; None where it can, or names none."""
+    name, namespace = run.spec.incident.name, run.metadata.namespace or ""
+    if name is None:
+        return None
+    raw = context.store.get("Incident", (namespace, name))
+    if raw is None:
+        try:
+            raw = await context.kube.get("Incident", namespace, name)
+        except NotFound:
+            message = f"there is no incident {name} in namespace {namespace}: describe a new one (title, severity)"
+            return Refusal(reason="IncidentNotFound", message=message)
+    if (raw.get("status") or {}).get("settled"):
+        message = f"incident {name} is over for good: describe a new one (title, severity)"
+        return Refusal(reason="IncidentClosed", message=message)
+    return None
 
 
 async def is_stale(context: Context, run: IncidentRun) -> bool:

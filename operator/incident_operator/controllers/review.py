@@ -11,6 +11,7 @@ from ..adapters.store import Key, Raw
 from ..api.review import PostIncidentReview, PostIncidentReviewStatus
 from ..core.review_clock import Remind, decide_review, told
 from .context import Context
+from .escalating import NoPolicy, Policies, remind_people
 
 KIND = "PostIncidentReview"
 
@@ -20,11 +21,12 @@ class ReviewController:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._policies = Policies(context)
 
     async def reconcile(self, key: Key) -> datetime | None:
         """Remind of what has passed; return when to look again.
 
-        Errors: those of the API server, for the queue to back off: what was not told is told then.
+        Errors: those of the API server, NotDelivered, for the queue to back off: what was not told is told then.
         """
         context = self._context
         while True:
@@ -56,6 +58,13 @@ class ReviewController:
             store.remove(KIND, key)
 
     async def _perform(self, raw: Raw, remind: Remind) -> None:
-        """Say it in Events of the review, and wait until they are stored. Errors: those of the API server."""
+        """Say it in Events of the review, and wait until they are stored; then to whom it is for, by their channels.
+
+        Errors: those of the API server, NotDelivered.
+        """
         for tell in remind.tells:
             await self._context.kube.tell(raw, tell.reason, tell.message, "Warning" if tell.warning else "Normal")
+        review = PostIncidentReview.model_validate(raw)
+        policy = await self._policies.of(review.metadata.namespace or "")
+        if not isinstance(policy, NoPolicy):
+            await remind_people(self._context, review, remind, policy)

@@ -11,10 +11,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..adapters.kube import Conflict, Forbidden, Invalid, NotFound
+from ..adapters.store import Key
+from ..api.incident import Incident, IncidentPhase, IncidentStatus
 from ..api.meta import Metadata
 from ..api.plan import RemediationPlan
-from ..api.review import PostIncidentReview, PostIncidentReviewSpec
-from ..api.run import IncidentRun, IncidentRunStatus
+from ..api.review import Classification, PostIncidentReview, PostIncidentReviewSpec
+from ..api.run import IncidentRun, IncidentRunStatus, Resolution
 from ..core.planning import RESTORE_STATUS
 from ..core.review import draft, facts, is_reviewed, review_name, undrafted
 from ..core.review_clock import decide_review
@@ -43,6 +45,7 @@ async def review(
     run = run.model_copy(update={"status": ended})
     if not is_reviewed(run):
         return
+    run = _as_people_rate_it(context, run)
     about = {"kind": "IncidentRun", "metadata": run.metadata.wire()}
     runbook = None if isinstance(resolved, Refusal) else resolved.runbook
     try:
@@ -54,6 +57,17 @@ async def review(
         return
     read = f"kubectl incident review -n {run.metadata.namespace} {name}"
     context.kube.post_event(about, "ReviewDrafted", f"the post-incident review is drafted, and yours to edit: {read}")
+
+
+def _as_people_rate_it(context: Context, run: IncidentRun) -> IncidentRun:
+    """Return a run with the severity that its incident has come to: the review is of the incident."""
+    key = (run.metadata.namespace or "", review_name(run))
+    incident = context.store.read("Incident", key, Incident.model_validate)
+    if incident is None or incident.status.severity is None:
+        return run
+    severity = {"severity": incident.status.severity}
+    spec = run.spec.model_copy(update={"incident": run.spec.incident.model_copy(update=severity)})
+    return run.model_copy(update={"spec": spec, "status": run.status.model_copy(update=severity)})
 
 
 async def _stored(
@@ -83,6 +97,38 @@ async def _stored(
             continue
         return name
     raise Conflict(f"{KIND} {name} is written by others all the time")
+
+
+async def record_end(context: Context, key: Key, incident: IncidentStatus) -> None:
+    """Write into an incident's review, where it has one, what people said it was and how it ended. Errors: KubeError.
+
+    What its runs know, they write themselves when they end.
+    """
+    changes = _said_by_people(incident)
+    for _ in range(_TRIES):
+        try:
+            raw = {**await context.kube.get(KIND, *key), "kind": KIND}
+            known = PostIncidentReview.model_validate(raw).status
+            status = known.model_copy(update=changes)
+            if status != known:
+                await context.kube.write_status(raw, status.wire())
+        except NotFound:
+            return
+        except Conflict:  # its clock or a run writes it, too
+            continue
+        return
+    raise Conflict(f"{KIND} {key[1]} is written by others all the time")
+
+
+def _said_by_people(incident: IncidentStatus) -> dict[str, Any]:
+    changes: dict[str, Any] = {"severity": incident.severity}
+    if incident.phase == IncidentPhase.DUPLICATE:
+        changes |= {"classification": Classification.DUPLICATE, "duplicate_of": incident.duplicate_of}
+    elif incident.phase == IncidentPhase.FALSE_POSITIVE:
+        changes |= {"classification": Classification.FALSE_POSITIVE}
+    elif incident.resolution is not None:
+        changes |= {"restored_at": incident.resolution.at, "resolved_by": Resolution.MANUAL}
+    return changes
 
 
 async def _found_or_made(

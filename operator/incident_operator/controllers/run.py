@@ -3,16 +3,18 @@
 import asyncio
 import logging
 from collections.abc import Coroutine
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from ..adapters.kube import Conflict, NotFound
 from ..adapters.store import Key
+from ..api.incident import Incident
 from ..api.intervention import Intervention, Verb
 from ..api.plan import PlanState, RemediationPlan
 from ..api.run import IncidentRun, IncidentRunStatus
 from ..core.approval import OPEN_STATES, Answer, said_at
+from ..core.incident import done_by_hand, has_incident, incident_name
 from ..core.run import (
     FINALIZER,
     EndRound,
@@ -32,6 +34,7 @@ from ..core.run import (
     is_observe_only,
 )
 from .answering import answer, words_on
+from .background import Background
 from .context import Context
 from .observing import Scope, ask_check, look_back_from, measure_impact, plan_fix
 from .resolving import Resolved, resolve
@@ -44,13 +47,11 @@ KIND = "IncidentRun"
 
 
 @dataclass
-class Session:
+class Session(Background):
     """What this process knows of a run besides what is stored: lost at a restart, made again by looking."""
 
     round: Round | None = None
     scope: Scope | None = None
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
-    failure: Exception | None = None
     #: Settled plans are in no watch: a run that had plans before this process asks for them once.
     plans_known: bool = False
     _read: IncidentRun | None = None
@@ -79,14 +80,15 @@ class RunController:
         raw = self._context.store.get(KIND, key)
         if raw is None:
             self._forget(key)
+            for incident in self._context.store.incidents_of(key):
+                self._context.enqueue("Incident", incident)
             for plan in self._context.store.plans_of(*key):  # they learn that their run is over
                 self._context.enqueue("RemediationPlan", (key[0], plan["metadata"]["name"]))
             return None
         session = self._sessions.setdefault(key, Session())
         if session.failure is not None:
-            failure, session.failure = session.failure, None
             session.round = None
-            raise failure
+        session.raise_failure()
         while True:
             run = session.read(raw)
             resolved = await resolve(self._context, run)
@@ -117,7 +119,7 @@ class RunController:
                 if decision.status.settled:
                     ended, severity = decision.status, run.spec.incident.severity
                     self._context.ends.count(str(ended.phase), ended.outcome or "", str(severity))
-            self._hand_on(run, decision.status)
+            self._hand_on(run, decision.status, is_news=decision.status != run.status)
             again = await self._perform(key, run, session, resolved, plans, decision.effects)
             stored = self._context.store.get(KIND, key)
             if stored is None and not decision.status.settled:  # deleted, once our finalizer was off
@@ -162,7 +164,16 @@ class RunController:
             admission=admission,
             timing=timing,
             observe_only=is_observe_only(run),
+            by_hand=self._by_hand(run),
         )
+
+    def _by_hand(self, run: IncidentRun) -> str | None:
+        """Return what a person last wrote down to have done for the run's incident, since the run began."""
+        if not has_incident(run) or run.status.started_at is None:
+            return None
+        key = (run.metadata.namespace or "", incident_name(run))
+        incident = self._context.store.read("Incident", key, Incident.model_validate)
+        return None if incident is None else done_by_hand(incident, run.status.started_at)
 
     def _words(self, run: IncidentRun, plans: tuple[RemediationPlan, ...]) -> tuple[Intervention, ...]:
         """Return what people said of the run, and of plans of it that can't hear any more."""
@@ -190,12 +201,16 @@ class RunController:
             store.put("RemediationPlan", plan)
         store.plans_in_doubt.discard(key)
 
-    def _hand_on(self, run: IncidentRun, status: IncidentRunStatus) -> None:
-        """Wake the plans that the stored status concerns: the one with the baton, or all at the end.
+    def _hand_on(self, run: IncidentRun, status: IncidentRunStatus, *, is_news: bool) -> None:
+        """Wake what the stored status concerns: its incident, the plan with the baton, or all plans at the end.
 
         Also when this process did not write it: the answer to the write that gave the baton may have been lost.
         """
         namespace = run.metadata.namespace or ""
+        if status.started_at is not None and has_incident(run):
+            incident = (namespace, incident_name(run))
+            if self._context.store.join(incident, (namespace, run.metadata.name)) or is_news:
+                self._context.enqueue("Incident", incident)
         if status.active_plan is not None:
             self._context.enqueue("RemediationPlan", (namespace, status.active_plan))
         if status.settled:
@@ -274,17 +289,7 @@ class RunController:
             self._context.store.put(KIND, patched)
 
     def _start(self, key: Key, session: Session, work: Coroutine[Any, Any, None]) -> None:
-        async def guarded() -> None:
-            try:
-                await work
-            except Exception as error:  # handed to the next reconcile, which raises it for the queue to back off
-                session.failure = error
-            finally:
-                self._context.go_on(KIND, key)
-
-        task = asyncio.create_task(guarded())
-        session.tasks.add(task)
-        task.add_done_callback(session.tasks.discard)
+        session.start(work, lambda: self._context.go_on(KIND, key))
 
     async def _ask(self, key: Key, session: Session, name: str) -> None:
         round_, scope = session.round, session.scope
@@ -349,5 +354,5 @@ class RunController:
 
     def _forget(self, key: Key) -> None:
         session = self._sessions.pop(key, None)
-        for task in session.tasks if session else ():
-            task.cancel()
+        if session is not None:
+            session.cancel()

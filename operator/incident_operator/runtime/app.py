@@ -19,13 +19,17 @@ from ..adapters.clock import Clock
 from ..adapters.evaluator import Evaluator
 from ..adapters.kube import Kube, KubeError, NotFound
 from ..adapters.locks import Locks
+from ..adapters.notify import Messenger
 from ..adapters.pool import Pool
 from ..adapters.store import Key, Store
 from ..api.plan import CallState
 from ..controllers import Controller, build
 from ..controllers.context import Context
+from ..controllers.hearing import hear
 from ..controllers.runbooks import Revisions, Runbooks
+from ..core.heard import Heard
 from ..settings import Settings
+from .hooks import Hooks
 from .leader import Leader, LeaseLost
 from .metrics import Metrics, measure_leading, measure_standing
 from .queue import Item, Queue
@@ -48,8 +52,14 @@ class App:
         self._metrics = Metrics()
         self._why_not_ready: str | None = "starting"
         self._server = Server(
-            self._metrics, lambda: self._why_not_ready, host=settings.http_host, port=settings.http_port
+            self._metrics,
+            lambda: self._why_not_ready,
+            host=settings.http_host,
+            port=settings.http_port,
+            hooks=Hooks.from_environment(os.environ, self._hear, self._clock.now),
         )
+        #: Only while this process leads: another one may not write.
+        self._leading: Context | None = None
         self._queue = Queue(self._clock.monotonic, self._waited)
         self._stop = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -86,6 +96,7 @@ class App:
         store, pool, evaluator = Store(), Pool(self._settings.effect_threads), Evaluator()
         admission = AdmissionProof(kube, self._clock, self._settings.operator_namespace)
         locks = Locks(kube, self._clock, self._settings.operator_namespace)
+        messenger = Messenger(self._clock, kube.endpoint, loopback=self._settings.loopback_channels)
         context = Context(
             settings=self._settings,
             clock=self._clock,
@@ -97,6 +108,7 @@ class App:
             leader=leader,
             admission=admission,
             locks=locks,
+            messenger=messenger,
             runbooks=Runbooks(infos()),
             revisions=Revisions(kube),
             enqueue=self._enqueue,
@@ -112,6 +124,7 @@ class App:
         keeping.add_done_callback(_end_if_lost)
         try:
             await self._list(watch)
+            self._leading = context
             await leader.at_least(_epoch_after(store, leader.epoch))
             watching = asyncio.create_task(watch.run(self._claim_signals))
             self._tasks.add(watching)
@@ -131,11 +144,13 @@ class App:
             await self._drain(store, leader)
             return EXIT_FAILED if failed else 0
         finally:
+            self._leading = None
             await _cancelled(self._tasks)
             keeping.remove_done_callback(_end_if_lost)
             keeping.cancel()
             await leader.release()
             await evaluator.close()
+            await messenger.close()
             pool.close()
 
     def _claim_signals(self) -> None:
@@ -157,6 +172,9 @@ class App:
                 return
             log.warning("not ready: %s", self._why_not_ready)
             await asyncio.sleep(1)
+
+    async def _hear(self, heard: Heard) -> str | None:
+        return "this replica does not lead" if self._leading is None else await hear(self._leading, heard)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

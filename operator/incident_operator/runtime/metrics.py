@@ -26,16 +26,18 @@ from ..adapters.admission import AdmissionProof
 from ..adapters.kube import Kube
 from ..adapters.store import Raw, Store, key_of
 from ..adapters.tally import Tally
+from ..api.incident import IncidentPhase
 from ..api.meta import parse_instant
 from ..api.run import FixState, RunPhase
 from ..controllers.context import Context
+from ..core.incident import LIVE
 from ..core.run import ENDS
 from .leader import Leader
 from .queue import Queue
 from .watch import Watch
 
 PREFIX = "incident_operator_"
-RUN, PLAN = "IncidentRun", "RemediationPlan"
+RUN, PLAN, INCIDENT = "IncidentRun", "RemediationPlan", "Incident"
 RUNBOOKS = ("Runbook", "ClusterRunbook")
 
 # One more series for each counter, which says nothing that the start of the process does not.
@@ -155,7 +157,9 @@ def measure_leading(metrics: Metrics, context: Context, watch: Watch) -> None:
     metrics.gauge("effects_queued", "Effects that wait for a thread", lambda: context.pool.queued)
     metrics.total("evaluator_restarts", "Evaluators that had to be replaced", lambda: context.evaluator.restarts)
     metrics.gauge(
-        "objects_held", "Objects in memory", lambda: store.count(("IncidentRun", "RemediationPlan", "Intervention"))
+        "objects_held",
+        "Objects in memory",
+        lambda: store.count(("Incident", "IncidentRun", "RemediationPlan", "Intervention")),
     )
     metrics.gauges("runs", "phase", "Runs that have not ended, by phase", lambda: runs_by_phase(store))
     metrics.gauge("runs_behind_schedule", "Runs that are behind schedule", lambda: behind_schedule(store))
@@ -169,6 +173,10 @@ def measure_leading(metrics: Metrics, context: Context, watch: Watch) -> None:
     )
     metrics.gauges("runbooks_fresh", "status", "Runbooks by status of Fresh", lambda: runbooks_by(store, "Fresh"))
     metrics.gauge("runbooks_update_due", "Runbooks that are due for an update", lambda: runbooks_due(store))
+    metrics.gauges("incidents", "phase", "Incidents that are watched, by phase", lambda: incidents_by_phase(store))
+    metrics.gauge("incidents_unanswered", "Live incidents that nobody has acknowledged", lambda: unanswered(store))
+    metrics.gauge("incidents_late", "Incidents whose response clock was missed", lambda: missed_clocks(store))
+    metrics.counts("messages", "Messages handed to channels, by type, state and reason", context.messenger.deliveries)
     metrics.gauges("gates_closed", "gate", "Plans that a gate keeps closed, by gate", lambda: closed_gates(store))
 
 
@@ -194,6 +202,26 @@ def runs_by_phase(store: Store) -> dict[str, float]:
         if phase in counts:
             counts[phase] += 1
     return counts
+
+
+def incidents_by_phase(store: Store) -> dict[str, float]:
+    """Return how many incidents are in each phase; those without any are 0."""
+    counts = {str(phase): 0.0 for phase in IncidentPhase}
+    for raw in store.all(INCIDENT):
+        counts[_status(raw).get("phase", str(IncidentPhase.OPEN))] += 1
+    return counts
+
+
+def unanswered(store: Store) -> int:
+    """Return how many incidents are live and wait for somebody to acknowledge; drills are nobody's to answer."""
+    live = [raw for raw in store.all(INCIDENT) if _status(raw).get("phase", IncidentPhase.OPEN) in LIVE]
+    return sum(not _status(raw).get("acknowledgedBy") and not raw["spec"].get("drill") for raw in live)
+
+
+def missed_clocks(store: Store) -> int:
+    """Return how many incidents were not acknowledged in time."""
+    late = {"type": "RespondedInTime", "status": "False"}.items()
+    return sum(any(late <= c.items() for c in _status(raw).get("conditions", ())) for raw in store.all(INCIDENT))
 
 
 def behind_schedule(store: Store) -> int:

@@ -21,7 +21,7 @@ from ..api.meta import KubernetesObject
 log = logging.getLogger(__name__)
 
 UNSETTLED = "status.settled!=true"
-SETTLING = frozenset({"IncidentRun", "RemediationPlan", "Intervention", "PostIncidentReview"})
+SETTLING = frozenset({"Incident", "IncidentRun", "RemediationPlan", "Intervention", "PostIncidentReview"})
 #: What a watch by field selector can't see coming back, so that it is looked for whenever everything is listed: who
 #: takes a review up again writes its spec, and its status says that it is settled until the operator has seen it.
 REOPENED = {"PostIncidentReview": ("status.settled=true,spec.complete!=true",)}
@@ -134,6 +134,9 @@ class Watch:
             for run in self._store.all("IncidentRun"):
                 if not (run.get("status") or {}).get("startedAt"):
                     self._enqueue("IncidentRun", key_of(run))
+        if kind == "EscalationPolicy":
+            for incident in self._store.all("Incident"):
+                self._enqueue("Incident", key_of(incident))
         if kind == "ActionGrant":  # halted, or let go on
             for plan in self._store.all("RemediationPlan"):
                 self._enqueue("RemediationPlan", key_of(plan))
