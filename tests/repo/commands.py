@@ -47,6 +47,14 @@ COMMANDS: Mapping[str, str] = {
     "kubectl wait --for=condition=Finished incidentrun/inc-2023-1247 --timeout=30m": (
         "tests/repo/test_quickstart.py::test_the_readme_works_as_it_is_printed"
     ),
+    **dict.fromkeys(
+        (
+            "kubectl get incidents",
+            "kubectl incident who inc-2023-1247",
+            "kubectl incident timeline inc-2023-1247",
+        ),
+        "tests/repo/test_quickstart.py::test_the_readme_works_as_it_is_printed",
+    ),
     "kubectl get postincidentreviews": "tests/repo/test_quickstart.py::test_the_readme_works_as_it_is_printed",
     "kubectl incident review inc-2023-1247": "tests/repo/test_quickstart.py::test_the_readme_works_as_it_is_printed",
     "kubectl incident review inc-2023-1247 --patch": (

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from incident_operator.api.intervention import Verb
+from incident_operator.cli.words import WORDS
 from tests.repo.files import ROOT
 
 _PACKAGE = ROOT / "operator" / "incident_operator"
@@ -162,7 +164,7 @@ def refused_answers() -> set[str]:
 
 
 def agreed_answers() -> dict[str, str]:
-    """Return how the operator calls a word that took effect: by verb, as the API spells it, lowered."""
+    """Return how the operator calls a word that took effect: by the command that says it."""
     (function,) = (
         node
         for _, tree in _files("core/approval.py")
@@ -170,8 +172,9 @@ def agreed_answers() -> dict[str, str]:
         if isinstance(node, ast.FunctionDef) and node.name == "agreed"
     )
     (past,) = (node for node in ast.walk(function) if isinstance(node, ast.Dict))
+    commands = {word.verb: word.name for word in WORDS}
     words = {
-        ast.unparse(key).removeprefix("Verb.").lower(): _texts(value, function)
+        commands[Verb[ast.unparse(key).removeprefix("Verb.")]]: _texts(value, function)
         for key, value in zip(past.keys, past.values, strict=True)
         if key is not None
     }

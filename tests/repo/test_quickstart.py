@@ -73,6 +73,9 @@ def test_the_demo_ends_with_a_resolved_incident(checkout: Path) -> None:
     """From nothing to Resolved, and the story is told."""
     told = sh(checkout, "make demo", seconds=900)
     assert "Resolved" in told
+    assert "the on-call engineer is paged" in told
+    assert "Subject: [RESOLVED] P1 Incident" in told
+    assert re.search(r"incident +Resolved ", told)
     assert "# Post-Incident Review: INC-2023-1247" in told
 
 
@@ -87,6 +90,9 @@ def test_the_readme_works_as_it_is_printed(checkout: Path) -> None:
         kubectl describe incidentrun inc-2023-1247
         kubectl wait --for=condition=Finished incidentrun/inc-2023-1247 --timeout=30m
         kubectl get incidentruns
+        kubectl get incidents
+        kubectl incident who inc-2023-1247
+        kubectl incident timeline inc-2023-1247
         kubectl get postincidentreviews
         kubectl incident review inc-2023-1247
         kubectl incident message inc-2023-1247

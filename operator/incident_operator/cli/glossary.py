@@ -81,6 +81,8 @@ REFUSALS: Mapping[str, str] = {
     "GrantMissing": "No ActionGrant selects the namespace, or none permits this action, region and resource.",
     "AlreadyHandled": "A run of this name acted on this incident already, as after a restored backup. See the message.",
     "RevisionLost": "The stored revision of the runbook that this run follows is gone: apply a new run.",
+    "IncidentNotFound": "The run names an incident to join that does not exist in its namespace.",
+    "IncidentClosed": "The run names an incident to join that is over for good.",
 }
 
 #: `status.gates[].name` of a plan: the fact that blocks.
@@ -165,16 +167,19 @@ ANSWERS: Mapping[str, str] = {
     "PlanChanged": "The plan is not what waits any more: a newer one replaced it, or it has begun. Read the new one.",
     "Expired": "It was said too long ago, or after the run had stopped waiting.",
     "WrongUID": "An object of the same name is there, but it is not the one that was meant.",
-    "TargetMissing": "The plan or run is gone.",
+    "TargetMissing": "The plan, run or incident is gone.",
     "SelfApproval": "Who asked for the run may not agree to its plans at this tier and severity: somebody else must.",
     "SamePerson": "This person has agreed already: another one must.",
     "TierMismatch": "The plan is of another tier than the one that was agreed to.",
     "NotOverridable": "A gate was named that no approval can lift.",
-    "TooLate": "The run has ended, or what was said can't be done any more.",
+    "TooLate": "The run or incident is over, or what was said can't be done any more.",
     "NothingToRevert": "Nothing of this plan is in place, or it can't be undone.",
     "NothingToKeep": "The plan waits for nobody's word on what it changed.",
     "NoSuchFix": "The run's runbook has no fix of that name.",
     "NotPaused": "The run is not paused.",
+    "NoSuchIncident": "There is no incident of the name that was given.",
+    "NotYet": "The close-out begins when the incident is resolved.",
+    "NoStatusPage": "No channel of type StatusPage with a Secret is in the EscalationPolicy.",
 }
 
 

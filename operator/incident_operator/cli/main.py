@@ -69,21 +69,36 @@ def plan(obj: Where, /, run: str, name: str | None, every: bool, output: str, **
 
 
 @cli.command()
-@click.argument("run")
+@click.argument("name", metavar="INCIDENT|RUN")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @kube_options
 @click.pass_obj
-def who(obj: Where, /, run: str, output: str, **where: Any) -> None:
-    """Show whom the EscalationPolicy wants told of RUN: who is engaged, who is next and when, and the pages.
+def who(obj: Where, /, name: str, output: str, **where: Any) -> None:
+    """Show whom the EscalationPolicy wants told: who is engaged, who is next and when, and the pages.
 
-    The policy is the namespace's own called default, else that of incident-system. It is only computed: nothing is
-    sent by this command, and who has really been told or has acknowledged is not known to it.
+    Of an incident also who was told by which channel, who took it, and what is left of its close-out. The policy is
+    the namespace's own called default, else that of incident-system. Nothing is sent by this command.
 
     Exit code: 0, or 1 for any error, 64 for wrong usage.
     """
     from .who_command import show_who
 
-    show_who(connect(obj, where), run, output=output)
+    show_who(connect(obj, where), name, output=output)
+
+
+@cli.command()
+@click.argument("name", metavar="INCIDENT|RUN")
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@kube_options
+@click.pass_obj
+def timeline(obj: Where, /, name: str, output: str, **where: Any) -> None:
+    """Tell the story of an incident in order: people's words, who was told, and every turn of its runs.
+
+    Exit code: 0, or 1 for any error, 64 for wrong usage.
+    """
+    from .timeline_command import show_timeline
+
+    show_timeline(connect(obj, where), name, output=output)
 
 
 @cli.command()

@@ -1,4 +1,4 @@
-"""Say something about a run or a plan: find what is meant, show it, store one Intervention, wait for the answer."""
+"""Say something about a run, a plan or an incident: show what is meant, store one Intervention, await the answer."""
 
 import difflib
 import sys
@@ -10,6 +10,7 @@ import click
 from pydantic import ValidationError
 
 from ..adapters.clock import Clock
+from ..api.incident import Incident
 from ..api.intervention import InterventionSpec, Verb
 from ..api.meta import API_VERSION
 from ..api.plan import RemediationPlan
@@ -19,26 +20,19 @@ from .cluster import Cluster, ClusterError, Forbidden, Gone, Missing, Raw, Unrea
 from .errors import CommandError
 from .follow import parsed, run_label, scene_of
 from .glossary import ANSWERS
+from .incidents import find_incident
 from .options import EXIT_EFFECTIVE, EXIT_NO_ANSWER, EXIT_NOT_EFFECTIVE
 from .people_view import applied, typed, waiting
 from .plan_command import show_page
 from .text import clean
 from .words import Said, Word
 
-Target = RemediationPlan | IncidentRun
+Target = RemediationPlan | IncidentRun | Incident
 
 
 def say_word(cluster: Cluster, word: Word, said: Said, clock: Clock | None = None) -> int:
     """Say it and return the exit code. Errors: CommandError; then nothing was said."""
-    run, plans = _scene(cluster, word, said.run)
-    target: Target
-    if word.subject == "run":
-        assert run is not None  # noqa: S101  (only applied plans are looked for without a run)
-        target = run
-        if said.fix is not None:
-            _check_fix(run, said.fix)
-    else:
-        target = chosen_plan(plans, word, said)
+    run, target = _meant(cluster, word, said)
     body = intervention(cluster.whoami(), word, said, target)
     if word.verb == "Approve" and isinstance(target, RemediationPlan):
         show_page(cluster, run, target)
@@ -57,6 +51,27 @@ def say_word(cluster: Cluster, word: Word, said: Said, clock: Clock | None = Non
         return EXIT_EFFECTIVE
     answer = _answer(cluster, stored, said.timeout, clock or Clock())
     return _tell(word, said, target, name, answer)
+
+
+def _meant(cluster: Cluster, word: Word, said: Said) -> tuple[IncidentRun | None, Target]:
+    """Return what is spoken of, with its run where that is known. Errors: CommandError."""
+    if word.subject == "incident":
+        return None, find_incident(cluster, said.run)
+    try:
+        run, plans = _scene(cluster, word, said.run)
+    except Missing as missing:
+        if word.verb != Verb.NOTE:
+            raise
+        try:
+            return None, find_incident(cluster, said.run)
+        except Missing:
+            raise missing from None
+    if word.subject != "run":
+        return run, chosen_plan(plans, word, said)
+    assert run is not None  # noqa: S101  (only applied plans are looked for without a run)
+    if said.fix is not None:
+        _check_fix(run, said.fix)
+    return run, run
 
 
 def _scene(cluster: Cluster, word: Word, name: str) -> tuple[IncidentRun | None, tuple[RemediationPlan, ...]]:
@@ -129,6 +144,10 @@ def intervention(responder: str, word: Word, said: Said, target: Target) -> Raw:
         fields["then"] = "Revert" if said.revert else "Leave"
     if word.fix:
         fields["fix"] = said.fix
+    if word.value is not None:
+        fields[word.value[0]] = said.value
+    if said.duty is not None:
+        fields["duty"] = said.duty
     try:
         spec = InterventionSpec.model_validate(fields)
     except ValidationError as error:
@@ -140,6 +159,7 @@ def intervention(responder: str, word: Word, said: Said, target: Target) -> Raw:
         "name": target.metadata.name,
         "uid": target.metadata.uid,
     }
+    label = "incident" if isinstance(target, Incident) else "run"
     wire = {key: value for key, value in spec.wire().items() if value not in ([], False)}
     return {
         "apiVersion": API_VERSION,
@@ -147,7 +167,7 @@ def intervention(responder: str, word: Word, said: Said, target: Target) -> Raw:
         "metadata": {
             "generateName": f"{said.run}-{word.name}-",
             "namespace": target.metadata.namespace,
-            "labels": {"ops.shopsmart.com/run": said.run[:63].rstrip("-.")},
+            "labels": {f"ops.shopsmart.com/{label}": said.run[:63].rstrip("-.")},
             "ownerReferences": [owner],
         },
         "spec": wire,
@@ -215,12 +235,14 @@ def _tell(word: Word, said: Said, target: Target, name: str, answer: Raw | None)
     if answer["status"] == "True":
         detail = message or (reason if reason.lower() != word.done else "")
         click.echo(f"{what} {word.done}" + (f": {detail}" if detail else ""))
-        click.echo(f"  type: kubectl incident watch {_at(target)} {said.run}")
+        follow = "who" if isinstance(target, Incident) else "watch"
+        click.echo(f"  type: kubectl incident {follow} {_at(target)} {said.run}")
         return EXIT_EFFECTIVE
     click.echo(f"{what} not {word.done}: {reason}" + (f": {message}" if message else ""))
     if reason in ANSWERS:
         click.echo(f"  {ANSWERS[reason]}")
-    click.echo(f"  type: kubectl incident plan {_at(target)} {said.run}")
+    read = "who" if isinstance(target, Incident) else "plan"
+    click.echo(f"  type: kubectl incident {read} {_at(target)} {said.run}")
     return EXIT_NOT_EFFECTIVE
 
 

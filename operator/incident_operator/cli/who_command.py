@@ -1,4 +1,4 @@
-"""`kubectl incident who`: whom the EscalationPolicy wants told of a run's incident, and when. Nothing is sent."""
+"""`kubectl incident who`: whom the EscalationPolicy wants told of an incident, when, and who was. Nothing is sent."""
 
 import json
 from collections.abc import Iterator
@@ -10,12 +10,14 @@ import click
 
 from ..adapters.clock import Clock
 from ..api.escalation import Contact, EscalationPolicy
+from ..api.incident import Incident
 from ..api.meta import Severity, format_instant
 from ..api.run import IncidentRun, RunPhase
 from ..core.calendar import UnknownTimeZone
 from ..core.escalation import (
     Engagement,
     Page,
+    SeverityChange,
     Standing,
     engagements,
     next_page,
@@ -23,12 +25,15 @@ from ..core.escalation import (
     rung_starts,
     standing,
 )
+from ..core.incident import detected_at as incident_detected_at
 from ..core.redact import redact_json
 from ..core.run import detected_at
 from ..settings import OPERATOR_NAMESPACE
 from .cluster import Cluster, ClusterError, Forbidden, Missing
 from .errors import CommandError
 from .follow import parsed
+from .incident_view import closing, facts, messages
+from .incidents import find_incident
 from .text import clean, length
 
 POLICY = "default"
@@ -38,7 +43,7 @@ POLICY = "default"
 class Told:
     """Everything the page says, computed once."""
 
-    run: IncidentRun
+    about: IncidentRun | Incident
     policy: EscalationPolicy
     severity: Severity
     detected_at: datetime
@@ -51,18 +56,22 @@ class Told:
     @property
     def resolved(self) -> bool:
         """Tell whether the incident is over: it is shown as it stood then."""
-        return self.run.status.phase == RunPhase.RESOLVED
+        return over_at(self.about) is not None
+
+
+def over_at(about: IncidentRun | Incident) -> datetime | None:
+    """Return when it was over; None while it is not."""
+    if isinstance(about, Incident):
+        return about.status.times.resolved
+    return about.status.finished_at if about.status.phase == RunPhase.RESOLVED else None
 
 
 def show_who(cluster: Cluster, name: str, *, output: str, clock: Clock | None = None) -> None:
-    """Print who is to be told. Errors: Missing where there is no such run or no policy, ClusterError."""
-    try:
-        run: IncidentRun = parsed(IncidentRun, cluster.get("IncidentRun", cluster.namespace, name))
-    except Missing:
-        raise cluster.missing("IncidentRun", cluster.namespace, name) from None
+    """Print who is to be told. Errors: Missing where there is nothing of that name or no policy, ClusterError."""
+    about = _about(cluster, name)
     policy = _policy(cluster)
     try:
-        told = tell(run, policy, (clock or Clock()).now())
+        told = tell(about, policy, (clock or Clock()).now())
     except UnknownTimeZone as error:
         where = f"kubectl edit escpol -n {policy.metadata.namespace} {policy.metadata.name}"
         raise CommandError(f"spec.timeZone: {error}", where) from error
@@ -73,22 +82,42 @@ def show_who(cluster: Cluster, name: str, *, output: str, clock: Clock | None = 
         click.echo(text)
 
 
-def tell(run: IncidentRun, policy: EscalationPolicy, now: datetime) -> Told:
-    """Return who is to be told as of now, or as of the end of a resolved run. Errors: UnknownTimeZone."""
-    spec, severity, detected = policy.spec, run.status.severity or run.spec.incident.severity, detected_at(run, now)
-    over = run.status.finished_at if run.status.phase == RunPhase.RESOLVED else None
-    found = engagements(spec, severity, detected)
+def _about(cluster: Cluster, name: str) -> IncidentRun | Incident:
+    """Return the incident of a name, or of a run; the run where no incident was opened for it."""
+    try:
+        return find_incident(cluster, name)
+    except Missing:
+        pass
+    try:
+        run: IncidentRun = parsed(IncidentRun, cluster.get("IncidentRun", cluster.namespace, name))
+    except Missing:
+        raise cluster.missing("IncidentRun", cluster.namespace, name) from None
+    return run
+
+
+def tell(about: IncidentRun | Incident, policy: EscalationPolicy, now: datetime) -> Told:
+    """Return who is to be told as of now, or as of the end where it is over. Errors: UnknownTimeZone."""
+    spec, changes, acknowledged = policy.spec, list[SeverityChange](), None
+    if isinstance(about, Incident):
+        first, detected = about.spec.severity, incident_detected_at(about, now)
+        changes = [SeverityChange(severity=s.severity, at=s.at) for s in about.status.severities[1:]]
+        severity, acknowledged = about.status.severity or first, about.status.acknowledged_at
+    else:
+        first = severity = about.status.severity or about.spec.incident.severity
+        detected = detected_at(about, now)
+    over = over_at(about)
+    found = engagements(spec, first, detected, changes)
     paged = next((e for e in found if spec.paging and e.role.name == spec.paging.role), None)
     return Told(
-        run=run,
+        about=about,
         policy=policy,
         severity=severity,
         detected_at=detected,
         now=over or now,
         respond_by=respond_by(severity, detected, spec),
         standing=standing(found, over or now),
-        rungs=rung_starts(spec, severity, paged.at) if paged else (),
-        page=next_page(spec, severity, paged.at, now) if paged and over is None else None,
+        rungs=rung_starts(spec, severity, paged.at) if paged and acknowledged is None else (),
+        page=next_page(spec, severity, paged.at, now, acknowledged) if paged and over is None else None,
     )
 
 
@@ -115,9 +144,10 @@ def _policy(cluster: Cluster) -> EscalationPolicy:
 
 def lines(told: Told) -> Iterator[str]:
     """Yield the page, line by line."""
-    run, policy, now = told.run, told.policy, told.now
-    title = clean(run.spec.incident.title or run.spec.incident.name or "")
-    yield f"{run.metadata.namespace}/{run.metadata.name}  {told.severity}  {title}".rstrip()
+    about, policy, now = told.about, told.policy, told.now
+    yield f"{about.metadata.namespace}/{about.metadata.name}  {told.severity}  {_title(about)}".rstrip()
+    if isinstance(about, Incident):
+        yield from facts(about)
     where = f"{policy.metadata.namespace}/{policy.metadata.name}"
     yield f"policy    {where}, {clean(policy.spec.time_zone)}: whom it wants told; nothing is sent by this command"
     yield f"detected  {_when(told.detected_at, now)}"
@@ -129,6 +159,15 @@ def lines(told: Told) -> Iterator[str]:
     if told.rungs:
         yield ""
         yield from _ladder(told)
+    if isinstance(about, Incident):
+        yield from messages(about)
+        yield from closing(about)
+
+
+def _title(about: IncidentRun | Incident) -> str:
+    if isinstance(about, Incident):
+        return clean(about.spec.title)
+    return clean(about.spec.incident.title or about.spec.incident.name or "")
 
 
 def _table(told: Told) -> Iterator[str]:
@@ -170,7 +209,10 @@ def document(told: Told) -> dict[str, Any]:
     states = {"engaged": told.standing.engaged, "upcoming": () if told.resolved else told.standing.upcoming}
     listed = {state: [_engagement(told, e) for e in found] for state, found in states.items()}
     return {
-        "run": {"namespace": told.run.metadata.namespace, "name": told.run.metadata.name},
+        told.about.kind[0].lower() + told.about.kind[1:]: {
+            "namespace": told.about.metadata.namespace,
+            "name": told.about.metadata.name,
+        },
         "policy": {"namespace": told.policy.metadata.namespace, "name": told.policy.metadata.name},
         "severity": str(told.severity),
         "detectedAt": format_instant(told.detected_at),
@@ -183,6 +225,7 @@ def document(told: Told) -> dict[str, Any]:
             "rungs": [_page(page) for page in told.rungs],
             "nextIfUnacknowledged": _page(told.page) if told.page else None,
         },
+        **({"status": told.about.status.wire()} if isinstance(told.about, Incident) else {}),
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from .options import DurationType, Where, connect, kube_options
-from .words import Said, Word
+from .words import DUTIES, Said, Word
 
 _ENDS = """
     Exit code: 0 it is in effect. 2 it is not, and why is printed. 4 no answer came within --timeout: the word is
@@ -17,10 +17,12 @@ _ENDS = """
 
 
 def _parameters(word: Word) -> Iterator[Callable[[Any], Any]]:
-    yield click.argument("run")
+    yield click.argument("run", metavar="INCIDENT|RUN" if word.subject == "incident" else None)
+    if word.value is not None:
+        yield click.argument("value", metavar=word.value[1])
     if word.text:
         yield click.argument("reason", metavar="TEXT")
-    elif word.subject != "run":
+    elif word.subject in ("open", "applied"):
         yield click.argument("fix", required=False)
     elif word.fix:
         yield click.argument("fix")
@@ -34,6 +36,8 @@ def _parameters(word: Word) -> Iterator[Callable[[Any], Any]]:
         yield click.option(
             "--break-glass", is_flag=True, help="Act alone where two must agree; needs --reason and the right to."
         )
+    if word.verb == "RecordAction":
+        yield click.option("--duty", type=click.Choice(DUTIES), help="The duty of the close-out that this completes.")
     if word.verb == "Cancel":
         yield click.option("--revert", is_flag=True, help="Put back what the plan under way has changed.")
     yield click.option(

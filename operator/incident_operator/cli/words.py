@@ -1,4 +1,4 @@
-"""What people can say of a run or a plan: one table, one declaration (`word_commands`), one implementation (`say`)."""
+"""What people can say of runs, plans and incidents: one table, one declaration (`word_commands`), one `say`."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,7 +11,8 @@ class Word:
 
     Shape: `verb` as the API spells it; `done` how its effect is told; `permission` the RBAC verb (of an Approve, the
     plan's tier is added). `subject`: `open` are plans that wait for a decision, `applied` plans of which a call was
-    made, `run` is the run itself. `fix`: whether the run's fix is named; `text`: whether the reason is an argument.
+    made, `run` is the run itself, `incident` an incident. `fix`: whether the run's fix is named; `text`: whether the
+    reason is an argument; `value`: the field of the word that is an argument, and how it is called.
     """
 
     name: str
@@ -19,9 +20,10 @@ class Word:
     done: str
     permission: str
     help: str
-    subject: Literal["open", "applied", "run"]
+    subject: Literal["open", "applied", "run", "incident"]
     fix: bool = False
     text: bool = False
+    value: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,8 @@ class Said:
 
     run: str
     fix: str | None = None
+    value: str | None = None
+    duty: str | None = None
     reason: str | None = None
     override: tuple[str, ...] = ()
     break_glass: bool = False
@@ -38,6 +42,9 @@ class Said:
     timeout: timedelta = timedelta(seconds=15)
     wait: bool = True
 
+
+#: The document's duties within an hour of the resolution.
+DUTIES = ("ticketUpdated", "stakeholdersTold", "metricsNormal", "alertsWorking", "secondaryImpacts")
 
 WORDS: tuple[Word, ...] = (
     Word(
@@ -122,6 +129,101 @@ WORDS: tuple[Word, ...] = (
         permission="note",
         subject="run",
         text=True,
-        help="Write TEXT into the story of RUN.",
+        help="Write TEXT into the story of RUN, or of an incident of that name.",
+    ),
+    Word(
+        name="ack",
+        verb="Acknowledge",
+        done="acknowledged",
+        permission="acknowledge",
+        subject="incident",
+        help="""Say that you are on it: nobody else is paged for INCIDENT.
+
+        INCIDENT is its name, or that of a run at work on it. A plan that waits for people later pages again.""",
+    ),
+    Word(
+        name="take",
+        verb="TakeCommand",
+        done="under your command",
+        permission="takecommand",
+        subject="incident",
+        help="Take command of INCIDENT, also from somebody else; acknowledges it, too.",
+    ),
+    Word(
+        name="severity",
+        verb="SetSeverity",
+        done="given that severity",
+        permission="setseverity",
+        subject="incident",
+        value=("severity", "P0|P1|P2|P3"),
+        help="""Say how bad INCIDENT is. Every clock counts anew, from the detection on.
+
+        Whoever was told stays told; the reason is for the review.""",
+    ),
+    Word(
+        name="impact",
+        verb="SetImpact",
+        done="given that impact",
+        permission="setimpact",
+        subject="incident",
+        value=("percent", "PERCENT"),
+        help="Say how many of a hundred requests fail for INCIDENT: your word wins over what was measured.",
+    ),
+    Word(
+        name="cause",
+        verb="SetRootCause",
+        done="given that cause",
+        permission="setrootcause",
+        subject="incident",
+        text=True,
+        help="Say what broke it, TEXT: until then the cause of INCIDENT is only probable.",
+    ),
+    Word(
+        name="did",
+        verb="RecordAction",
+        done="written down",
+        permission="recordaction",
+        subject="incident",
+        text=True,
+        help="""Write down what you did by hand for INCIDENT: TEXT.
+
+        With --duty it completes one of the five duties of the close-out, within an hour of the resolution.""",
+    ),
+    Word(
+        name="duplicate",
+        verb="Duplicate",
+        done="closed as a duplicate",
+        permission="duplicate",
+        subject="incident",
+        value=("duplicateOf", "OTHER"),
+        help="Say that INCIDENT is the same as OTHER, which goes on; its clocks and pages end.",
+    ),
+    Word(
+        name="false-positive",
+        verb="FalsePositive",
+        done="closed as a false alarm",
+        permission="falsepositive",
+        subject="incident",
+        text=True,
+        help="Say that INCIDENT was a false alarm, and why: TEXT. Counted in the monthly report.",
+    ),
+    Word(
+        name="resolve",
+        verb="Resolve",
+        done="resolved",
+        permission="resolve",
+        subject="incident",
+        help="""Say that INCIDENT is over. Its runs, if any are at work, go on.
+
+        The operator says so itself where the last run at work on it ends Resolved.""",
+    ),
+    Word(
+        name="publish",
+        verb="Publish",
+        done="on its way to the status page",
+        permission="publish",
+        subject="incident",
+        text=True,
+        help="Tell customers on the status page: TEXT, word by word. Nothing else is ever published.",
     ),
 )
