@@ -200,6 +200,7 @@ class Stack:
             *("--http-address", f"{self.address}:{port}"),
             *("--operator-namespace", OPERATOR_NAMESPACE),
             *("--time-scale", f"{self._time_scale:g}"),
+            "--loopback-channels",
         )
         daemon.command = [*self._python("dev.supervisor", "--"), *program]
         daemon.env = self.operator_env()
