@@ -11,11 +11,11 @@ import click
 from dev.shop.shop import ShopError
 from dev.stack import FAILURES
 
-from . import diagnosis, engine
+from . import diagnosis, engine, policies
 from .figures import Figure, table
 from .place import STATE, Place
 
-SECTIONS = ("engine", "start", "diagnosis")
+SECTIONS = ("engine", "start", "policies", "diagnosis")
 
 
 @click.command()
@@ -24,10 +24,18 @@ SECTIONS = ("engine", "start", "diagnosis")
 @click.option("--runs", default=1000, show_default=True, help="Of the engine's section.")
 @click.option("--settled", default=10_000, show_default=True, help="Stored before a start.")
 @click.option("--live", default=100, show_default=True, help="Live at a start.")
+@click.option("--policies", "count", default=2000, show_default=True, help="Of the policies' section.")
 @click.option("--latency", multiple=True, default=diagnosis.LATENCIES, show_default=True, help="Of the simulated AWS.")
 @click.option("--state-dir", type=click.Path(path_type=Path), default=STATE, show_default=".dev/bench")
 def main(
-    only: tuple[str, ...], rounds: int, runs: int, settled: int, live: int, latency: tuple[str, ...], state_dir: Path
+    only: tuple[str, ...],
+    rounds: int,
+    runs: int,
+    settled: int,
+    live: int,
+    count: int,
+    latency: tuple[str, ...],
+    state_dir: Path,
 ) -> None:
     """Measure everything in one run: print a table, write bench.json into the state directory."""
     began = time.monotonic()
@@ -40,6 +48,7 @@ def main(
     sections = {
         "engine": lambda: engine.throughput(place, few, runs),
         "start": lambda: engine.start(place, few, settled, live),
+        "policies": lambda: policies.measure(place, count),
         "diagnosis": lambda: diagnosis.measure(place, rounds, latency),
     }
     figures: list[Figure] = []
