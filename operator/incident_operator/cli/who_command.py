@@ -33,7 +33,7 @@ from .cluster import Cluster, ClusterError, Forbidden, Missing
 from .errors import CommandError
 from .follow import parsed
 from .incident_view import closing, facts, messages
-from .incidents import find_incident
+from .incidents import incident_or_run
 from .text import clean, length
 
 POLICY = "default"
@@ -68,7 +68,7 @@ def over_at(about: IncidentRun | Incident) -> datetime | None:
 
 def show_who(cluster: Cluster, name: str, *, output: str, clock: Clock | None = None) -> None:
     """Print who is to be told. Errors: Missing where there is nothing of that name or no policy, ClusterError."""
-    about = _about(cluster, name)
+    about = incident_or_run(cluster, name, IncidentRun.resource.kind)
     policy = _policy(cluster)
     try:
         told = tell(about, policy, (clock or Clock()).now())
@@ -80,19 +80,6 @@ def show_who(cluster: Cluster, name: str, *, output: str, clock: Clock | None = 
         return
     for text in lines(told):
         click.echo(text)
-
-
-def _about(cluster: Cluster, name: str) -> IncidentRun | Incident:
-    """Return the incident of a name, or of a run; the run where no incident was opened for it."""
-    try:
-        return find_incident(cluster, name)
-    except Missing:
-        pass
-    try:
-        run: IncidentRun = parsed(IncidentRun, cluster.get("IncidentRun", cluster.namespace, name))
-    except Missing:
-        raise cluster.missing("IncidentRun", cluster.namespace, name) from None
-    return run
 
 
 def tell(about: IncidentRun | Incident, policy: EscalationPolicy, now: datetime) -> Told:

@@ -233,9 +233,9 @@ class IncidentController:
             session.sending.discard(name)
         session.handed = (*session.handed, handed)
 
-    async def _look(self, key: Key, session: Session, run: str) -> None:
+    async def _look(self, key: Key, session: Session, run: str | None) -> None:
         try:
-            session.look = await look_at_recovery(self._context, (key[0], run))
+            session.look = await look_at_recovery(self._context, key[0], run)
         finally:
             session.looking = False
 

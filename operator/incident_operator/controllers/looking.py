@@ -1,7 +1,6 @@
 """A look at users after the end: the recovery checks of the run that ended last, read-only, under its own grants."""
 
 from ..adapters.kube import NotFound
-from ..adapters.store import Key
 from ..api.run import CheckState, IncidentRun
 from ..core.incident import Look
 from ..core.run import Refusal
@@ -11,13 +10,15 @@ from .observing import LEAD, Scope, ask_in_order
 from .resolving import resolve
 
 
-async def look_at_recovery(context: Context, key: Key) -> Look:
+async def look_at_recovery(context: Context, namespace: str, name: str | None) -> Look:
     """Ask the recovery checks of a run that has ended. Unknown wherever one gives no answer. Errors: KubeError."""
     now = context.clock.now()
+    if name is None:
+        return Look(at=now, state="Unknown", message="no run was at work on it, so no checks are known")
     try:
-        run = IncidentRun.model_validate(await context.kube.get("IncidentRun", *key))
+        run = IncidentRun.model_validate(await context.kube.get("IncidentRun", namespace, name))
     except NotFound:
-        return Look(at=now, state="Unknown", message=f"run {key[1]} is gone, so its checks are not known")
+        return Look(at=now, state="Unknown", message=f"run {name} is gone, so its checks are not known")
     resolved = await resolve(context, run)
     if isinstance(resolved, Refusal):
         return Look(at=now, state="Unknown", message=resolved.message)

@@ -10,10 +10,9 @@ from datetime import datetime, timedelta
 from ...api.escalation import ChannelType
 from ...api.incident import CloseOut, Duty, Engagement, IncidentPhase, IncidentStatus
 from ..story import told
-from .view import CLOSE_OUT_WITHIN, HANDED, LOOKS_AFTER, IncidentView
+from .view import CLOSE_OUT_WITHIN, HANDED, LOOKS_AFTER, MACHINE, IncidentView
 
 DUTIES = ("ticketUpdated", "stakeholdersTold", "metricsNormal", "alertsWorking", "secondaryImpacts")
-MACHINE = "incident-operator"
 
 
 def opened(status: IncidentStatus) -> IncidentStatus:

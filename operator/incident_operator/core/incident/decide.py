@@ -180,9 +180,9 @@ def _tells(old: IncidentStatus, new: IncidentStatus) -> list[Tell]:
     ]
 
 
-def _last_run(status: IncidentStatus) -> str:
+def _last_run(status: IncidentStatus) -> str | None:
     ended = [entry for entry in status.runs if entry.finished_at is not None]
-    return max(ended, key=lambda entry: (entry.finished_at, entry.name)).name if ended else ""
+    return max(ended, key=lambda entry: (entry.finished_at, entry.name)).name if ended else None
 
 
 def _wake_at(view: IncidentView, status: IncidentStatus, look: datetime | None, now: datetime) -> datetime | None:

@@ -17,9 +17,8 @@ from ..conditions import is_true
 from ..redact import redact
 from ..schedule import earliest, latest
 from ..story import told
-from .view import DISMISSED, LIVE, REOPEN_WITHIN, IncidentView
+from .view import DISMISSED, LIVE, MACHINE, REOPEN_WITHIN, IncidentView
 
-MACHINE = "incident-operator"
 #: Beginnings of the keys of messages that are told anew when an incident is opened again.
 _OF_ONE_OPENING = frozenset({"page", "approval", "acknowledged", "answered", "resolved"})
 

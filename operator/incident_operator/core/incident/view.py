@@ -13,6 +13,8 @@ from ..approval import Answer
 from ..schedule import Timing
 from ..story import Tell
 
+#: Who did it, where no person did.
+MACHINE = "incident-operator"
 #: How long after its resolution a run that joins opens an incident again, where it does not say.
 REOPEN_WITHIN = timedelta(hours=24)
 #: The document's hour for closing out.
@@ -86,9 +88,9 @@ class Send:
 
 @dataclass(frozen=True)
 class AskRecovery:
-    """Ask the recovery checks of the run that ended last."""
+    """Ask the recovery checks of the run that ended last; None where no run was at work on it."""
 
-    run: str
+    run: str | None
 
 
 IncidentEffect = Send | AskRecovery | Tell | Answer
