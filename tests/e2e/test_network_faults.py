@@ -194,7 +194,7 @@ def test_a_call_whose_role_cannot_be_assumed_for_now_is_surely_not_sent(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key.secret_access_key)
     given = ActionGrant.model_validate(grant(world.shop.account)).spec.aws
     assert given is not None
-    gateway = Gateway(now=Clock().now, scaled=lambda wait: wait)
+    gateway = Gateway(now=Clock().now, scaled=lambda wait: wait, boto_session=boto3.session.Session())
 
     def code(role: str) -> tuple[str, bool]:
         soon = Clock().now() + timedelta(minutes=1)

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 import yaml
 
@@ -46,7 +47,7 @@ def planned(shop: Shop, monkeypatch: pytest.MonkeyPatch, name: str, **inputs: An
         monkeypatch.setenv(variable, value)
     granted = ActionGrant.model_validate(grant(shop.account))
     clock = Clock()
-    gateway = Gateway(now=clock.now, scaled=lambda wait: wait)
+    gateway = Gateway(now=clock.now, scaled=lambda wait: wait, boto_session=boto3.session.Session())
     reader = gateway.reader(granted, since=clock.now() - timedelta(minutes=5), memo=None)
     action = fix_action(name)
     given = action.inputs_model.model_validate(inputs)

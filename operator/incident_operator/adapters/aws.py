@@ -73,13 +73,19 @@ def prepare() -> None:
     nobody = {"AccessKeyId": "", "SecretAccessKey": "", "SessionToken": ""}
     try:
         for service in sorted({"sts", *(service for service, _ in READS)}):
-            _client(service, "us-east-1", _READ_CONFIG, nobody)
+            _client(_session(), service, "us-east-1", _READ_CONFIG, nobody)
     except BotoCoreError as error:
         log.warning("AWS clients can't be made: %s", redact(str(error)))
 
 
-def _client(service: str, region: str, config: Config, credentials: Mapping[str, Any] | None = None) -> Any:
-    """Return a client with the given credentials, else with the operator's own."""
+def _client(
+    session: boto3.session.Session,
+    service: str,
+    region: str,
+    config: Config,
+    credentials: Mapping[str, Any] | None = None,
+) -> Any:
+    """Return a client with the given credentials, else with the session's own."""
     given = {}
     if credentials is not None:
         given = {
@@ -88,7 +94,7 @@ def _client(service: str, region: str, config: Config, credentials: Mapping[str,
             "aws_session_token": credentials["SessionToken"],
         }
     with _creating:
-        return _session().client(service, region_name=region, config=config, **given)  # type: ignore[call-overload]
+        return session.client(service, region_name=region, config=config, **given)  # type: ignore[call-overload]
 
 
 _DENIED = frozenset(
@@ -200,10 +206,20 @@ class _Session:
 
 
 class Gateway:
-    """All of AWS that the operator has. Synchronous and for many threads."""
+    """All of AWS that the operator has. Synchronous and for many threads.
 
-    def __init__(self, *, now: Callable[[], datetime], scaled: Callable[[timedelta], timedelta]) -> None:
+    Shape: `boto_session` keeps the credentials that it found first; without one it is the process's own.
+    """
+
+    def __init__(
+        self,
+        *,
+        now: Callable[[], datetime],
+        scaled: Callable[[timedelta], timedelta],
+        boto_session: boto3.session.Session | None = None,
+    ) -> None:
         self._now, self._scaled = now, scaled
+        self._boto_session = boto_session
         self._lock = threading.Lock()
         self._sessions: dict[tuple[str, str], _Session] = {}
         self._sts: Any = None
@@ -212,6 +228,9 @@ class Gateway:
         self.errors = Tally("service", "operation", "code")
         # Of its own: threads of the effects' pool wait for these.
         self._ahead = ThreadPoolExecutor(_READS_AT_ONCE, thread_name_prefix="read")
+
+    def _client(self, service: str, region: str, config: Config, credentials: Mapping[str, Any] | None = None) -> Any:
+        return _client(self._boto_session or _session(), service, region, config, credentials)
 
     def memo(self) -> Memo:
         """Return a memo for one diagnosis."""
@@ -412,7 +431,7 @@ class Gateway:
             connect_timeout=min(3.0, timeout.total_seconds()),
             read_timeout=timeout.total_seconds(),
         )
-        return _client(call.service, region, config, credentials)
+        return self._client(call.service, region, config, credentials)
 
     def _reading_client(self, grant: AwsGrant, region: str, service: str) -> Any:
         role = grant.read_role_arn or grant.role_arn
@@ -424,12 +443,12 @@ class Gateway:
                 session = _Session(credentials=credentials, until=credentials["Expiration"].astimezone(UTC))
                 self._sessions[role, region] = session
             if service not in session.clients:
-                session.clients[service] = _client(service, region, _READ_CONFIG, session.credentials)
+                session.clients[service] = self._client(service, region, _READ_CONFIG, session.credentials)
             return session.clients[service]
 
     def _assume(self, role: str, region: str, name: str, policy: str) -> Mapping[str, Any]:
         if self._sts is None:
-            self._sts = _client("sts", region, _READ_CONFIG)
+            self._sts = self._client("sts", region, _READ_CONFIG)
         self.calls.count("sts", "assume_role")
         try:
             answer = self._sts.assume_role(

@@ -50,7 +50,9 @@ RETRYABLE = frozenset(
 )
 #: Ours: surely not sent, so that even a Once call may still be made.
 NOT_SENT = frozenset({"NotLeader", "NotSentInTime", "GrantSuspended", "GrantUnknown"})
-MAX_ATTEMPTS = 4
+#: An intent whose own write lost its answer uses up one of them, though nothing was sent: on a network where every
+#: fourth write does, four were not enough.
+MAX_ATTEMPTS = 6
 RETRY_AFTER = timedelta(seconds=2)
 #: How soon to look again for a gate that opens by itself.
 BLOCKED_EVERY = timedelta(seconds=10)
