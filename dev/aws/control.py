@@ -43,7 +43,10 @@ class Control:
 
     def _dump(self, account: str) -> Any:
         with self.pipeline.lock:
-            return state.dump(account)
+            found = state.dump(account)
+            for service in self.pipeline.services:
+                found |= service.dump(account)
+            return found
 
     def _fault(self, wanted: Any) -> dict[str, str]:
         self.pipeline.faults.add(wanted)

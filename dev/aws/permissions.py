@@ -207,7 +207,7 @@ def _cloudwatch(call: Call, account: str) -> Iterator[Need]:
     yield Need(action=f"cloudwatch:{call.operation}", resource="*")
 
 
-_SERVICES: Mapping[str, Callable[[Call, str], Iterator[Need]]] = {
+_SERVICES: dict[str, Callable[[Call, str], Iterator[Need]]] = {
     "lambda": _lambda,
     "dynamodb": _dynamodb,
     "s3": _s3,
@@ -218,6 +218,11 @@ _SERVICES: Mapping[str, Callable[[Call, str], Iterator[Need]]] = {
     "sesv2": _ses,
     "cloudwatch": _cloudwatch,
 }
+
+
+def declare(needs_of: Mapping[str, Callable[[Call, str], Iterator[Need]]]) -> None:
+    """Make known what calls of further services need."""
+    _SERVICES.update(needs_of)
 
 
 def redacted(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,12 +18,12 @@ from .identity import Principal, Sessions
 from .invocation import Invoker
 from .journal import Journal, is_mutating
 from .permissions import Need
+from .services import Handler, Service
 from .state import touched
 from .telemetry import Delayed, Metrics
 from .trail import Trail
 from .wire import Call, Environ, Refused, Reply, parse, read_body, rewind, run_app, scope_of
 
-Handler = Callable[[Call, Principal, Callable[[], Reply]], Reply]
 _LATE = frozenset({"logs", "cloudwatch", "cloudtrail"})
 
 
@@ -42,6 +42,7 @@ class Pipeline:
     invoker: Invoker
     lock: threading.RLock
     stopping: threading.Event
+    services: tuple[Service, ...]
     latency: float = 0.0
     _handlers: Mapping[tuple[str, str], Handler] = field(init=False)
 
@@ -108,12 +109,16 @@ class Pipeline:
             return self.invoker.invoke(call, principal), None
         with self.lock:
             watched = is_mutating(call.operation)
-            before = touched(call, principal.account) if watched else None
+            before = self._touched(call, principal.account) if watched else None
             handler = self._handlers.get(call.name)
             forward = self._forward(call, principal)
             reply = handler(call, principal, forward) if handler else forward()
-            after = touched(call, principal.account) if watched else None
+            after = self._touched(call, principal.account) if watched else None
         return reply, (before, after) if before != after else None
+
+    def _touched(self, call: Call, account: str) -> Any:
+        found = touched(call, account)
+        return found or next(filter(None, (service.touched(call, account) for service in self.services)), None)
 
     def _forward(self, call: Call, principal: Principal) -> Callable[[], Reply]:
         def forward() -> Reply:
@@ -152,6 +157,8 @@ class Pipeline:
             "DeleteFunctionConcurrency",
         ):
             handlers["lambda", operation] = lambda c, p, f: functions.update_function(c, p, self.clock, f)
+        for service in self.services:
+            handlers.update(service.handlers())
         return handlers
 
     def _assume(self, call: Call, principal: Principal) -> Reply:

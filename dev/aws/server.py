@@ -15,7 +15,7 @@ from moto import backends as moto_backends
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from . import filters, functions, storage_rules
+from . import filters, functions, permissions, storage_rules
 from .clock import Clock
 from .control import PREFIX, Control
 from .faults import Faults
@@ -24,6 +24,7 @@ from .invocation import Invoker
 from .journal import Journal
 from .loopback import check_loopback
 from .pipeline import Pipeline
+from .services import Parts, Service, all_of
 from .telemetry import Delayed, Metrics
 from .trail import Trail
 from .wire import Environ, Reply, warm
@@ -74,6 +75,11 @@ class Simulator:
         invoker = Invoker(
             clock=clock, sessions=sessions, delayed=delayed, metrics=metrics, workers=self._workers, lock=lock
         )
+        self._services = all_of(
+            Parts(clock=clock, delayed=delayed, metrics=metrics, lock=lock, stopping=self._stopping)
+        )
+        for service in self._services:
+            permissions.declare(service.needs())
         self._pipeline = Pipeline(
             moto=DomainDispatcherApplication(create_backend_app),
             clock=clock,
@@ -86,6 +92,7 @@ class Simulator:
             invoker=invoker,
             lock=lock,
             stopping=self._stopping,
+            services=self._services,
             latency=settings.latency,
         )
         self._server: BaseWSGIServer = make_server(
@@ -98,10 +105,15 @@ class Simulator:
     def serve(self) -> None:
         """Serve until `stop`."""
         threading.Thread(target=self._keep_house, daemon=True).start()
+        for service in self._services:
+            if service.beat is not None:
+                threading.Thread(target=self._keep_service, args=(service, service.beat), daemon=True).start()
         try:
             self._server.serve_forever()
         finally:
             self._stopping.set()
+            for service in self._services:
+                service.close()
             self._workers.close()
             shutil.rmtree(self._scratch, ignore_errors=True)
 
@@ -117,6 +129,11 @@ class Simulator:
             self._workers.reap()
             with self._pipeline.lock:
                 self._pipeline.delayed.settle()
+
+    def _keep_service(self, service: Service, beat: float) -> None:
+        while not self._stopping.wait(beat):
+            with self._pipeline.lock:
+                service.keep_house()
 
     def _application(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         if environ.get("PATH_INFO", "").startswith(PREFIX):

@@ -1,0 +1,90 @@
+"""Identities, roles and policies; keys' own policies."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from .listed import ListedRead, each, keep, policy_document
+
+
+def _role(answer: Mapping[str, Any]) -> dict[str, Any]:
+    role = answer["Role"]
+    boundary = role.get("PermissionsBoundary") or {}
+    return {
+        "RoleName": role["RoleName"],
+        "Arn": role["Arn"],
+        "Path": role.get("Path", "/"),
+        "PermissionsBoundaryArn": boundary.get("PermissionsBoundaryArn"),
+    }
+
+
+def _simulated(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
+    kept = []
+    for result in answer.get("EvaluationResults", ()):
+        boundary = result.get("PermissionsBoundaryDecisionDetail") or {}
+        kept.append(
+            {
+                "action": result["EvalActionName"],
+                "resource": result.get("EvalResourceName", "*"),
+                "decision": result["EvalDecision"],
+                "policies": sorted(
+                    {s["SourcePolicyId"] for s in result.get("MatchedStatements", ()) if "SourcePolicyId" in s}
+                ),
+                "allowedByBoundary": boundary.get("AllowedByPermissionsBoundary"),
+            }
+        )
+    return kept
+
+
+def _attached(answer: Mapping[str, Any]) -> Any:
+    return [{"name": p["PolicyName"], "arn": p["PolicyArn"]} for p in answer.get("AttachedPolicies", ())]
+
+
+#: By service and operation, as boto3 spells them.
+READS: Mapping[tuple[str, str], ListedRead] = {
+    ("sts", "get_caller_identity"): ListedRead(permissions=(), project=keep("Account", "Arn")),
+    ("iam", "get_role"): ListedRead(permissions=("iam:GetRole",), project=_role, missing=("NoSuchEntity",)),
+    ("iam", "list_attached_role_policies"): ListedRead(
+        permissions=("iam:ListAttachedRolePolicies",),
+        project=_attached,
+        items="AttachedPolicies",
+        missing=("NoSuchEntity",),
+    ),
+    ("iam", "list_role_policies"): ListedRead(
+        permissions=("iam:ListRolePolicies",),
+        project=lambda answer: list(answer.get("PolicyNames", ())),
+        items="PolicyNames",
+        missing=("NoSuchEntity",),
+    ),
+    ("iam", "get_role_policy"): ListedRead(
+        permissions=("iam:GetRolePolicy",),
+        project=lambda answer: policy_document(answer["PolicyDocument"]),
+        missing=("NoSuchEntity",),
+    ),
+    ("iam", "get_policy"): ListedRead(
+        permissions=("iam:GetPolicy",),
+        project=lambda answer: keep("Arn", "DefaultVersionId", "AttachmentCount")(answer["Policy"]),
+        missing=("NoSuchEntity",),
+    ),
+    ("iam", "list_policy_versions"): ListedRead(
+        permissions=("iam:ListPolicyVersions",),
+        project=each("Versions", "VersionId", "IsDefaultVersion", "CreateDate"),
+        items="Versions",
+        missing=("NoSuchEntity",),
+    ),
+    ("iam", "get_policy_version"): ListedRead(
+        permissions=("iam:GetPolicyVersion",),
+        project=lambda answer: policy_document(answer["PolicyVersion"]["Document"]),
+        missing=("NoSuchEntity",),
+    ),
+    ("iam", "simulate_principal_policy"): ListedRead(
+        permissions=("iam:SimulatePrincipalPolicy",),
+        project=_simulated,
+        items="EvaluationResults",
+        missing=("NoSuchEntity",),
+    ),
+    ("kms", "get_key_policy"): ListedRead(
+        permissions=("kms:GetKeyPolicy",),
+        project=lambda answer: policy_document(answer["Policy"]),
+        missing=("NotFoundException",),
+    ),
+}

@@ -1,0 +1,74 @@
+"""What happened: logs, metrics, and who changed what."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from .listed import ListedRead, each
+
+
+def _trail(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Keep who did what when, and the policies written; never credentials of the session."""
+    kept = []
+    for event in answer.get("Events", ()):
+        body = json.loads(event.get("CloudTrailEvent") or "{}")
+        parameters = body.get("requestParameters") or {}
+        kept.append(
+            {
+                "name": event.get("EventName", ""),
+                "at": event.get("EventTime"),
+                "actor": (body.get("userIdentity") or {}).get("arn", ""),
+                "source": body.get("eventSource", ""),
+                "error": body.get("errorCode"),
+                "readOnly": bool(body.get("readOnly", False)),
+                "parameters": {
+                    key: parameters[key]
+                    for key in _TRAIL_PARAMETERS
+                    if key in parameters and parameters[key] is not None
+                },
+                "version": ((body.get("responseElements") or {}).get("policyVersion") or {}).get("versionId"),
+            }
+        )
+    return kept
+
+
+_TRAIL_PARAMETERS = (
+    "policyArn",
+    "policyName",
+    "policyDocument",
+    "setAsDefault",
+    "versionId",
+    "roleName",
+    "bucketName",
+    "bucketPolicy",
+    "resourceArn",
+    "policy",
+    "functionName",
+    "functionVersion",
+    "name",
+    "reservedConcurrentExecutions",
+)
+
+
+def _metrics(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {"id": r["Id"], "at": list(r.get("Timestamps", ())), "values": list(r.get("Values", ()))}
+        for r in answer.get("MetricDataResults", ())
+    ]
+
+
+#: By service and operation, as boto3 spells them.
+READS: Mapping[tuple[str, str], ListedRead] = {
+    ("logs", "filter_log_events"): ListedRead(
+        permissions=("logs:FilterLogEvents",),
+        project=each("events", "timestamp", "message"),
+        items="events",
+        bound=2000,
+        missing=("ResourceNotFoundException",),
+        free_text=True,
+    ),
+    ("cloudwatch", "get_metric_data"): ListedRead(permissions=("cloudwatch:GetMetricData",), project=_metrics),
+    ("cloudtrail", "lookup_events"): ListedRead(
+        permissions=("cloudtrail:LookupEvents",), project=_trail, items="Events", bound=100
+    ),
+}
