@@ -47,6 +47,10 @@ test: setup ## Run every test
 crds: setup ## Generate crds/ from the models
 	$(BIN)/python -m incident_operator.api.crd crds
 
+docs: setup ## Write docs/catalogue.md and docs/runbooks/ from the code and the runbooks
+	$(BIN)/python -m tests.repo.catalogue_page
+	$(BIN)/python -m tests.repo.runbook_pages
+
 up: setup ## Start the whole stack on this machine and leave it running
 	@$(BIN)/python -m dev.stack up
 
@@ -73,4 +77,4 @@ bench: setup ## Measure, and print the table
 
 check: lint type test ## What CI runs: lint, types, contracts, tests
 
-.PHONY: help setup lock fmt lint type test crds up down status faults break heal demo bench check
+.PHONY: help setup lock fmt lint type test crds docs up down status faults break heal demo bench check

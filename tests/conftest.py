@@ -19,6 +19,7 @@ ONE_BY_ONE = (
     "test_people",
     "test_trouble",
     "test_faults",
+    "test_histories",
 )
 _ORDER = (*BUSY, *ONE_BY_ONE)
 

@@ -9,7 +9,7 @@ _INTRODUCTION = """\
 # The catalogue
 
 Every check and fix that a runbook can name, with its inputs, the reasons it can give and the IAM actions it needs.
-This page is written from the code (`python -m tests.repo.catalogue_page`); a test fails when the two differ.
+This page is written from the code (`make docs`); a test fails when the two differ.
 
 An input of the same name as a parameter of the runbook is bound to it without saying so. A *literal* input takes no
 `${}`. A reason of kind Problem makes its check Failed; Info only tells.

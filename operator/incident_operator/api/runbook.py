@@ -230,6 +230,7 @@ class HistoricalIncident(Model):
     title: Text | None = None
     root_cause: Text | None = None
     resolution: Text | None = None
+    prevention: Text | None = None
     impact: Text | None = None
     resolution_time: Duration | None = None
 
@@ -254,6 +255,7 @@ class RunbookSpec(Model):
     title: Text
     incident_type: Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9]*$", max_length=64)]
     description: Text | None = None
+    pattern: Text | None = Field(None, description="What its incidents have in common, in a line.")
     symptoms: Annotated[tuple[Text, ...], Field(max_length=32)] = ()
     parameters: Annotated[tuple[Parameter, ...], Field(max_length=48, json_schema_extra=listed_by("name"))] = ()
     steps: Annotated[tuple[Step, ...], Field(min_length=1, max_length=12, json_schema_extra=listed_by("name"))]
