@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from incident_operator.actions.ports import ReadError
+from incident_operator.actions.reads import ListedRead
 from incident_operator.adapters import aws
 from incident_operator.adapters.aws import Gateway, GrantReader
 from incident_operator.api.grant import AwsGrant
@@ -86,3 +87,20 @@ def test_a_missing_profile_is_said_at_the_start_and_by_every_read(caplog: pytest
     gateway = Gateway(now=lambda: NOW, scaled=lambda wait: wait)
     with pytest.raises(ReadError, match="ProfileNotFound"):
         reader(gateway).aws("iam", "get_role", {"RoleName": "one"})
+
+
+def test_reading_sessions_are_shared_as_far_as_a_session_policy_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """STS takes 2,048 characters: more reads need more sessions, never a wildcard."""
+    many = {
+        (f"service{s}", f"read_{o}"): ListedRead(permissions=(f"service{s}:ReadOneThing{o}",), project=dict)
+        for s in range(10)
+        for o in range(30)
+    }
+    monkeypatch.setattr(aws, "READS", many)
+    aws._readable.cache_clear()
+    shares = {f"service{s}": aws._readable(f"service{s}", len(many)) for s in range(10)}
+    aws._readable.cache_clear()
+    assert all(len(aws.session_policy(may, ("*",))) <= aws.POLICY_LIMIT for may in shares.values())
+    assert 1 < len(set(shares.values())) < 10
+    for (service, _), listed in many.items():
+        assert set(listed.permissions) <= set(shares[service])

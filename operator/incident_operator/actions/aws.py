@@ -11,8 +11,11 @@ from .ports import NotFound, Reader, ReadError
 from .reads import READS
 
 _MAX_ANSWER = 1500
-#: What a runbook may ask for by name: its answer is kept, so log lines are not among it.
-_LISTED = frozenset(name for name, read in READS.items() if not read.free_text)
+
+
+def _listed() -> frozenset[tuple[str, str]]:
+    """Return what a runbook may ask for by name: its answer is kept, so log lines are not among it."""
+    return frozenset(name for name, read in READS.items() if not read.free_text)
 
 
 class QueryInputs(Inputs):
@@ -52,8 +55,8 @@ class Query(CheckAction[QueryInputs, QueryFacts]):
 
     def observe(self, inputs: QueryInputs, reader: Reader) -> QueryFacts:
         """Make the read. Errors: ReadError InvalidRequest for an operation that is not listed."""
-        if (inputs.service, inputs.operation) not in _LISTED:
-            listed = ", ".join(f"{s}.{o}" for s, o in sorted(_LISTED))
+        if (inputs.service, inputs.operation) not in _listed():
+            listed = ", ".join(f"{s}.{o}" for s, o in sorted(_listed()))
             message = f"{inputs.service}.{inputs.operation} is not a listed read; listed: {listed}"
             raise ReadError("InvalidRequest", message[:900])
         try:

@@ -10,7 +10,7 @@ import json
 import logging
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -33,7 +33,7 @@ from botocore.exceptions import (
 from ..actions.base import FixAction
 from ..actions.catalogue import catalogue
 from ..actions.ports import HttpAnswer, NotFound, ReadError, RedisAnswer, Rows, Scalar
-from ..actions.reads import READS, ListedRead, permissions
+from ..actions.reads import READS, ListedRead
 from ..api.grant import ActionGrant, AwsGrant
 from ..api.plan import Call, Permission, Read
 from ..core.expressions import plain
@@ -221,7 +221,8 @@ class Gateway:
         self._now, self._scaled = now, scaled
         self._boto_session = boto_session
         self._lock = threading.Lock()
-        self._sessions: dict[tuple[str, str], _Session] = {}
+        #: By role, region and the permissions of their session policy.
+        self._sessions: dict[tuple[str, str, tuple[str, ...]], _Session] = {}
         self._sts: Any = None
         #: A call and its client's retries are one. What the listed read means by "there is none" is no error.
         self.calls = Tally("service", "operation")
@@ -434,14 +435,14 @@ class Gateway:
         return self._client(call.service, region, config, credentials)
 
     def _reading_client(self, grant: AwsGrant, region: str, service: str) -> Any:
-        role = grant.read_role_arn or grant.role_arn
+        role, may = grant.read_role_arn or grant.role_arn, _readable(service, len(READS))
         with self._lock:
-            session = self._sessions.get((role, region))
+            session = self._sessions.get((role, region, may))
             if session is None or session.until - _RENEW_BEFORE < self._now():
-                policy = session_policy(permissions(), ("*",))
+                policy = session_policy(may, ("*",))
                 credentials = self._assume(role, grant.regions[0], "incident-operator-read", policy)
                 session = _Session(credentials=credentials, until=credentials["Expiration"].astimezone(UTC))
-                self._sessions[role, region] = session
+                self._sessions[role, region, may] = session
             if service not in session.clients:
                 session.clients[service] = self._client(service, region, _READ_CONFIG, session.credentials)
             return session.clients[service]
@@ -619,11 +620,36 @@ def session_policy(actions: Sequence[str], resources: Sequence[str]) -> str:
     """
     if not actions or not resources:
         raise CallFailed("SessionPolicyEmpty", definite=True)
-    statement = {"Effect": "Allow", "Action": list(actions), "Resource": list(resources)}
-    text = json.dumps({"Version": "2012-10-17", "Statement": [statement]}, separators=(",", ":"))
+    text = _allowing(actions, resources)
     if len(text) > POLICY_LIMIT:
         raise CallFailed("SessionPolicyTooLong", definite=True)
     return text
+
+
+def _allowing(actions: Sequence[str], resources: Sequence[str]) -> str:
+    statement = {"Effect": "Allow", "Action": list(actions), "Resource": list(resources)}
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]}, separators=(",", ":"))
+
+
+@functools.cache
+def _readable(service: str, listed: int) -> tuple[str, ...]:
+    """Return what the reading session of a service may do: as many services share one as its policy has room for.
+
+    Shape: `listed` is how many reads are listed: it is asked anew when more are.
+    """
+    shares: list[tuple[set[str], set[str]]] = []
+    for known in sorted({name for name, _ in READS}):
+        own = {p for (name, _), read in READS.items() if name == known for p in read.permissions}
+        if not shares or not _fits(shares[-1][1] | own):
+            shares.append((set(), set()))
+        services, may = shares[-1]
+        services.add(known)
+        may |= own
+    return next((tuple(sorted(may)) for services, may in shares if service in services), ())
+
+
+def _fits(actions: Collection[str]) -> bool:
+    return len(_allowing(sorted(actions), ("*",))) <= POLICY_LIMIT
 
 
 def _not_sent(why: str) -> CallFailed:

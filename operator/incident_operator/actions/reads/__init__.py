@@ -5,18 +5,31 @@ credentials: no function code URL, no environment, no secret. Source: facts on A
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from . import access, functions, storage, telemetry
-from .listed import ListedRead, policy_document
+from .listed import ListedRead, each, keep, policy_document
 
-__all__ = ["READS", "ListedRead", "permissions", "policy_document"]
+__all__ = ["READS", "ListedRead", "each", "keep", "list_reads", "permissions", "policy_document"]
 
-#: `(service, operation)` as boto3 spells them; one file for services that belong together.
-READS: Mapping[tuple[str, str], ListedRead] = {
-    key: read for file in (access, functions, storage, telemetry) for key, read in file.READS.items()
-}
+_LISTED: dict[tuple[str, str], ListedRead] = {}
+#: `(service, operation)` as boto3 spells them.
+READS: Mapping[tuple[str, str], ListedRead] = MappingProxyType(_LISTED)
+
+
+def list_reads(reads: Mapping[tuple[str, str], ListedRead]) -> None:
+    """List reads. Errors: ValueError for one that is listed already: two projections of one answer would differ."""
+    for service, operation in reads:
+        if (service, operation) in _LISTED:
+            raise ValueError(f"{service}.{operation} is listed already")
+    _LISTED.update(reads)
 
 
 def permissions() -> tuple[str, ...]:
     """Return every IAM action that observing may need: the session policy of the reading identity."""
     return tuple(sorted({p for read in READS.values() for p in read.permissions}))
+
+
+#: One file for services that belong together; what a single action reads can be listed in its own file.
+for _file in (access, functions, storage, telemetry):
+    list_reads(_file.READS)
