@@ -284,12 +284,11 @@ class Stack:
 
     def _instances(self) -> list[Manifest]:
         """Return what can be applied only once our kinds are known."""
-        folder = ROOT / "manifests/runbooks"
-        files = sorted(file for file in folder.glob("*.yaml") if file.name != "kustomization.yaml")
-        if self._with_shop:
-            files.append(ROOT / "dev/shop/grant.yaml")
-        found = [manifest for file in files for manifest in documents(file.read_text())]
-        return [*([_namespace(SHOP_NAMESPACE, SHOP_LABELS)] if self._with_shop else []), *found]
+        if not self._with_shop:
+            return kustomized(ROOT / "manifests/runbooks")
+        # Tried there on a schedule; where there is no shop, nothing is known that they could be tried on.
+        grant = documents((ROOT / "dev/shop/grant.yaml").read_text())
+        return [_namespace(SHOP_NAMESPACE, SHOP_LABELS), *grant, *kustomized(ROOT / "manifests/dev/runbooks")]
 
     def _await_kinds(self, kubectl: Kubectl, kinds: list[Manifest]) -> None:
         """Wait until the API server really serves our kinds: "established" comes a moment earlier.

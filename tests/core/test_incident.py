@@ -90,6 +90,21 @@ def test_an_outage_of_ours_is_one_message_to_each_and_a_missed_clock() -> None:
     assert life.condition("RespondedInTime") == ("False", "ClockMissed")
 
 
+def test_an_update_that_was_held_up_stands_for_those_missed_meanwhile() -> None:
+    """It goes out late, once; the next one comes at its own time."""
+    raw = reachable().wire()["severities"]
+    policy = reachable(severities={**raw, "P0": {**raw["P0"], "updateEvery": "15m"}})
+    life = Life(FRIDAY_NIGHT, "P0", policy=policy, answers_by=lambda e: "Retry").turn()
+    life.answers_by = Life.answers_by
+    life.away_until("2026-01-17 00:03")
+    assert life.heard("Update", channel="Room") == ["01-17 00:03 Update Stakeholders Room"]
+    life.until("2026-01-17 00:31")
+    assert life.heard("Update", channel="Room")[1:] == [
+        "01-17 00:15 Update Stakeholders Room",
+        "01-17 00:30 Update Stakeholders Room",
+    ]
+
+
 def test_who_acknowledged_while_we_were_away_was_in_time() -> None:
     """The API server's own instant counts, not when it was read."""
     life = Life(FRIDAY_NIGHT, "P0").turn()

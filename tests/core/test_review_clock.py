@@ -257,3 +257,48 @@ def test_whatever_people_write_and_whenever_it_is_looked_at_each_mark_is_told_on
 
 def _keys(sent: tuple[Remind, ...]) -> Iterator[str]:
     return (key for one in sent for key in one.keys)
+
+
+def _used(*runs: tuple[str, str], **status: Any) -> dict[str, Any]:
+    began = {"uid": "u", "startedAt": NOW.isoformat().replace("+00:00", "Z")}
+    listed = [
+        {"name": f"run-{number}", "runbookKind": kind, "runbook": name, **began}
+        for number, (kind, name) in enumerate(runs)
+    ]
+    return {"dueAt": at(48).isoformat().replace("+00:00", "Z"), "runs": listed, **status}
+
+
+def _with_status(review: PostIncidentReview, status: dict[str, Any]) -> PostIncidentReview:
+    return PostIncidentReview.model_validate({**review.wire(), "status": status})
+
+
+USED = (("ClusterRunbook", "lambda-failures"), ("Runbook", "mails"), ("ClusterRunbook", "lambda-failures"))
+
+
+def test_a_finished_review_that_teaches_something_makes_its_runbooks_due_once() -> None:
+    """Each of them, before the write that says so; not again, until people take the end of it back."""
+    review = _with_status(a_review(knowledgeBase=["add a fix"], complete=True), _used(*USED))
+    decision = decide_review(review, at(1))
+    assert decision.lessons == (("ClusterRunbook", "lambda-failures"), ("Runbook", "mails"))
+    assert decision.status.lessons_noted_at == at(1)
+    review = review.model_copy(update={"status": decision.status})
+    assert decide_review(review, at(2)).lessons == ()
+    open_, _ = looked_at(edited(review, complete=False), at(3))
+    assert open_.status.lessons_noted_at is None
+    assert decide_review(edited(open_, complete=True), at(4)).lessons == decision.lessons
+
+
+@pytest.mark.parametrize(
+    ("spec", "status"),
+    [
+        ({"complete": False, "knowledgeBase": ["add a fix"]}, _used(*USED)),
+        ({"complete": True, "knowledgeBase": []}, _used(*USED)),
+        ({"complete": True, "knowledgeBase": ["add a fix"]}, _used()),
+        ({"complete": True, "knowledgeBase": ["add a fix"]}, _used(*USED, drill=True)),
+    ],
+    ids=["unfinished", "nothing to learn", "no runbook", "drill"],
+)
+def test_nothing_else_makes_a_runbook_due(spec: dict[str, Any], status: dict[str, Any]) -> None:
+    """A suggestion that people struck out, or did not agree to yet, is none."""
+    decision = decide_review(_with_status(a_review(**spec), status), at(1))
+    assert (decision.lessons, decision.status.lessons_noted_at) == ((), None)

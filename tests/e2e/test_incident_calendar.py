@@ -4,26 +4,19 @@ The clock is the test's: it goes from one wake-up to the next. The table was wri
 and the policy's calendar: Berlin, Monday to Friday from 9:00 to 17:30, Easter Monday off.
 """
 
-import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from types import SimpleNamespace
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from dev.receivers import Receivers
-from incident_operator.adapters.clock import Clock
 from incident_operator.adapters.kube import Kube
-from incident_operator.adapters.notify import Messenger
-from incident_operator.adapters.store import Key, Store
-from incident_operator.api.incident import Incident, IncidentSpec
-from incident_operator.api.meta import Metadata, Severity
-from incident_operator.controllers.incident import KIND, IncidentController
-from incident_operator.runtime.watch import Watch
-from incident_operator.settings import Settings
+from incident_operator.adapters.store import Key
+from incident_operator.api.meta import Severity
+from incident_operator.controllers.incident import KIND
 
+from .desk import Desk, StandingClock, acknowledge, opened
 from .incidents import an_escalation_policy
 from .world import World
 
@@ -85,64 +78,6 @@ TABLE: Mapping[str, Mapping[Severity, tuple[str, str, str, str]]] = {
 }
 
 
-class StandingClock(Clock):
-    """A clock that a test sets."""
-
-    def __init__(self, at: datetime) -> None:
-        self.at = at
-
-    def now(self) -> datetime:
-        """Return the instant that was set."""
-        return self.at
-
-
-class Desk:
-    """An operator's incidents at a clock that stands: it lists, decides, writes and tells, whenever it is let."""
-
-    def __init__(self, world: World, kube: Kube, clock: StandingClock, receivers: Receivers) -> None:
-        self.store, self.clock, self._receivers = Store(), clock, receivers
-        self._watch = Watch(self.store, kube, lambda kind, key: None, (world.name,))
-        self._messenger = Messenger(clock, kube.endpoint, loopback=True)
-        context: Any = SimpleNamespace(
-            store=self.store,
-            kube=kube,
-            clock=clock,
-            settings=Settings(identity="desk", namespaces=(world.name,)),
-            messenger=self._messenger,
-            enqueue=lambda kind, key: None,
-            admission=SimpleNamespace(),
-        )
-        self._controller = IncidentController(context)
-        #: By incident and role: when the first mail came.
-        self.told: dict[tuple[str, str], datetime] = {}
-        self._seen = 0
-
-    async def list_all(self) -> None:
-        """Take note of what is stored."""
-        await self._watch.list_all()
-
-    async def look(self, key: Key) -> datetime | None:
-        """Reconcile one incident until it has nothing to do now; return when to look again."""
-        for _ in range(20):
-            wake_at = await self._controller.reconcile(key)
-            if not (tasks := self._controller.under_way(key)):
-                return wake_at
-            await asyncio.wait(tasks)
-            self._note(key[1])
-        raise AssertionError("it never comes to rest")
-
-    def _note(self, name: str) -> None:
-        mails, self._seen = self._receivers.mail.received[self._seen :], len(self._receivers.mail.received)
-        for mail in mails:
-            for address, role in ADDRESSES.items():
-                if address in mail.what:
-                    self.told.setdefault((name, role), self.clock.now())
-
-    async def close(self) -> None:
-        """Close what is open."""
-        await self._messenger.close()
-
-
 def local(text: str) -> datetime:
     """Return the instant of a wall time in Berlin: the first of two."""
     return datetime.fromisoformat(text).replace(tzinfo=BERLIN).astimezone(UTC)
@@ -155,7 +90,7 @@ async def test_a_year_of_incidents_is_told_as_the_document_says(world: World, mo
     with Receivers() as receivers:
         policy(world, receivers)
         kube = await Kube.connect(clock)
-        desk = Desk(world, kube, clock, receivers)
+        desk = Desk(world, kube, clock, receivers, ADDRESSES)
         try:
             await lived_through(world, kube, desk)
         finally:
@@ -216,24 +151,10 @@ async def lived_through(world: World, kube: Kube, desk: Desk) -> None:
             waiting[key] = wake_at
 
 
-async def opened(kube: Kube, key: Key, severity: Severity, at: datetime) -> None:
-    """Open an incident as a person would, who noticed it just now."""
-    spec = IncidentSpec(title="Checkout fails", severity=severity, detected_at=at)
-    await kube.create_once(Incident(metadata=Metadata(name=key[1], namespace=key[0]), spec=spec))
-
-
 def acknowledged(desk: Desk, key: Key) -> bool:
     """Tell whether somebody took an incident."""
     raw = desk.store.get(KIND, key)
     return raw is not None and "acknowledgedBy" in (raw.get("status") or {})
-
-
-async def acknowledge(kube: Kube, desk: Desk, key: Key) -> None:
-    """Take an incident as soon as it is paged: written as the operator does when it has heard somebody."""
-    raw = {**(desk.store.get(KIND, key) or {}), "kind": KIND}
-    incident = Incident.model_validate(raw)
-    heard = incident.status.model_copy(update={"acknowledged_by": "alice", "acknowledged_at": desk.clock.now()})
-    desk.store.put(KIND, await kube.write_status(raw, heard.wire()))
 
 
 def name_of(opening: str, severity: Severity) -> str:

@@ -5,9 +5,13 @@ from typing import get_args, get_type_hints
 
 import yaml
 
+from dev.controlplane.kubectl import kustomized
+from dev.shop.shop import Shop
+from dev.stack import SHOP_NAMESPACE
 from incident_operator.api.meta import format_duration
 from incident_operator.api.runbook import ClusterRunbook, Maintenance, Runbook, UpdateReason, ValidationPart
 from incident_operator.core.maintenance import VALIDATE_EVERY, Freshness
+from incident_operator.core.runbook import bind_parameters
 from tests.repo.files import ROOT
 
 _PAGE = (ROOT / "docs" / "maintenance.md").read_text()
@@ -66,3 +70,17 @@ def test_the_shipped_runbooks_are_reviewed_by_those_on_call() -> None:
             maintenance = raw["spec"]["maintenance"]
             assert maintenance["reviewers"] == on_call, file.name
             assert (maintenance["reviewEvery"], maintenance["validateEvery"]) == ("90d", "30d"), file.name
+
+
+def test_the_shipped_runbooks_are_tried_on_the_shop() -> None:
+    """Where there is one: each has a trial there whose parameters it takes. Elsewhere they say that they have none."""
+    shipped, tried = (kustomized(ROOT / folder) for folder in ("manifests/runbooks", "manifests/dev/runbooks"))
+    assert [one["metadata"]["name"] for one in tried] == [one["metadata"]["name"] for one in shipped]
+    for bare, raw in zip(shipped, tried, strict=True):
+        assert "trial" not in bare["spec"]["maintenance"]
+        trial = raw["spec"]["maintenance"].pop("trial")
+        assert raw == bare, "nothing but the trial is added"
+        spec = ClusterRunbook.model_validate(raw).spec
+        assert not bind_parameters(spec, trial["parameters"])[1]
+        assert trial["namespace"] == SHOP_NAMESPACE
+        assert trial["parameters"] == {"functionName": Shop.function, "alias": Shop.alias}

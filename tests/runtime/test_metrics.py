@@ -32,9 +32,11 @@ from incident_operator.runtime.metrics import (
     closed_gates,
     measure_leading,
     measure_standing,
+    reviews_overdue,
     runbooks_by,
     runbooks_due,
     runs_by_phase,
+    untold,
 )
 from incident_operator.runtime.queue import Queue
 from incident_operator.runtime.watch import Watch
@@ -217,3 +219,37 @@ def test_runbooks_are_counted_by_what_is_said_of_them() -> None:
     assert runbooks_by(store, "Validated") == {"True": 1, "False": 1, "Unknown": 1}
     assert runbooks_by(store, "Fresh") == {"True": 1, "False": 0, "Unknown": 2}
     assert runbooks_due(store) == 1
+
+
+def _said(kind: str, name: str, type_: str, status: str, *, phase: str | None = None, **spec: Any) -> dict[str, Any]:
+    said = {"type": type_, "status": status, "reason": "Because", "lastTransitionTime": "2026-01-15T12:00:00Z"}
+    metadata = {"name": name, "namespace": "shop", "resourceVersion": "1"}
+    return {
+        "kind": kind,
+        "metadata": metadata,
+        "spec": spec,
+        "status": {"conditions": [said]} | ({"phase": phase} if phase else {}),
+    }
+
+
+def test_of_whom_could_not_be_told_and_what_people_are_late_with() -> None:
+    """Live incidents and no drills; unknown is not late."""
+    store = Store()
+    untold_of = [
+        _said("Incident", "nobody", "Escalating", "False"),
+        _said("Incident", "taken", "Escalating", "False", phase="Acknowledged"),
+        _said("Incident", "told", "Escalating", "True"),
+        _said("Incident", "over", "Escalating", "False", phase="Resolved"),
+        _said("Incident", "drill", "Escalating", "False", drill=True),
+    ]
+    late = [
+        _said("PostIncidentReview", "late", "Overdue", "True"),
+        _said("PostIncidentReview", "due", "Overdue", "False"),
+    ]
+    for raw in (*untold_of, *late):
+        store.put(raw["kind"], raw)
+    assert (untold(store), reviews_overdue(store)) == (2, 1)
+    assert {kind: store.count((kind,)) for kind in ("Incident", "PostIncidentReview")} == {
+        "Incident": 5,
+        "PostIncidentReview": 2,
+    }

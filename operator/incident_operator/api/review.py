@@ -126,9 +126,9 @@ class HandledRun(Model):
 
 
 class ReviewFact(Model):
-    """A turn of a run's story, with the check, plan or person's word behind it."""
+    """A turn of a run's story, or of the incident's, with the check, plan or person's word behind it."""
 
-    run: ObjectName
+    run: ObjectName | None = Field(None, description="Absent where it is the incident's own.")
     at: Instant
     reason: Reason
     text: Text
@@ -220,7 +220,9 @@ class PostIncidentReviewStatus(Model):
     impact: Impact | None = None
     timeline: Annotated[tuple[ReviewFact, ...], Field(max_length=192)] = ()
     plans: Annotated[tuple[ReviewedPlan, ...], Field(max_length=64)] = ()
-    due_at: Instant | None = Field(None, description="48 hours after the end of the newest run.")
+    due_at: Instant | None = Field(
+        None, description="48 hours after the end of the newest run; without one, of the incident."
+    )
     incident_type: IncidentType | None = Field(
         None, description="What metrics group by: incidentType of the newest run's runbook."
     )
@@ -248,6 +250,9 @@ class PostIncidentReviewStatus(Model):
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["key"]},
         ),
     ] = ()
+    lessons_noted_at: Instant | None = Field(
+        None, description="When its runbooks were noted to be due for what spec.knowledgeBase says, once complete."
+    )
     settled: bool = Field(False, description="Complete, and nothing is left to do: the operator does not watch it.")
     conditions: Conditions = ()
 

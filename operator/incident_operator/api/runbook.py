@@ -339,6 +339,8 @@ class UpdateReason(StrEnum):
     """Why a runbook is to be looked at by its owner."""
 
     INCIDENT_ENDED = "IncidentEnded"
+    #: People finished a review that says what a runbook should learn.
+    SUGGESTION_ACCEPTED = "SuggestionAccepted"
 
 
 class UpdateDue(Model):
@@ -346,7 +348,7 @@ class UpdateDue(Model):
 
     reason: UpdateReason
     since: Instant
-    #: The run: `namespace/name`.
+    #: The run, or the review: `namespace/name`.
     about: Annotated[str, Field(max_length=512)]
     #: Of the runbook, then.
     generation: int

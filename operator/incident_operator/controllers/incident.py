@@ -79,7 +79,7 @@ class IncidentController:
             decision = decide_incident(view, now)
             if decision.status != incident.status:
                 if decision.status.phase != incident.status.phase and ended_by_person(decision.status):
-                    await record_end(context, key, decision.status)
+                    await record_end(context, key, incident.model_copy(update={"status": decision.status}))
                 try:
                     raw = await context.kube.write_status({**raw, "kind": KIND}, decision.status.wire())
                 except NotFound:

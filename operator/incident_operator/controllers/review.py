@@ -4,14 +4,21 @@ Its facts are written by the run that ends (`reviewing`); this one keeps its clo
 compare-and-swap, and what the clock says of it is folded in one place: `core.review_clock`.
 """
 
+import logging
 from datetime import datetime
 
-from ..adapters.kube import Conflict, NotFound
-from ..adapters.store import Key, Raw
+from pydantic import ValidationError
+
+from ..adapters.kube import Conflict, Forbidden, Invalid, NotFound
+from ..adapters.store import Key, Raw, key_of
 from ..api.review import PostIncidentReview, PostIncidentReviewStatus
+from ..api.runbook import UpdateReason
 from ..core.review_clock import Remind, decide_review, told
 from .context import Context
 from .escalating import NoPolicy, Policies, remind_people
+from .runbook import note_update
+
+log = logging.getLogger(__name__)
 
 KIND = "PostIncidentReview"
 
@@ -37,6 +44,8 @@ class ReviewController:
             review = PostIncidentReview.model_validate(raw)
             decision = decide_review(review, context.clock.now())
             if decision.status != review.status:
+                for kind, name in decision.lessons:
+                    await self._note(raw, kind, name)
                 await self._write(key, raw, decision.status)
             elif decision.reminders:
                 for remind in decision.reminders:
@@ -56,6 +65,20 @@ class ReviewController:
                 store.put(KIND, await kube.get(KIND, *key))
         except NotFound:
             store.remove(KIND, key)
+
+    async def _note(self, raw: Raw, kind: str, name: str) -> None:
+        """Note on a runbook that people want it changed. What can't be cured by trying again is told.
+
+        Errors: others of the API server.
+        """
+        namespace, review = key_of(raw)
+        key = (namespace if kind == "Runbook" else "", name)
+        try:
+            await note_update(self._context, kind, key, UpdateReason.SUGGESTION_ACCEPTED, f"{namespace}/{review}")
+        except (Forbidden, Invalid, ValidationError) as error:
+            log.exception("%s %s is not noted to be updated", kind, name)
+            message = f"{kind} {name} can't be noted to be updated: {error}"
+            self._context.kube.post_event(raw, "UpdateNotNoted", message, "Warning")
 
     async def _perform(self, raw: Raw, remind: Remind) -> None:
         """Say it in Events of the review, and wait until they are stored; then to whom it is for, by their channels.

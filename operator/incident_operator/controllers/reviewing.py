@@ -1,4 +1,4 @@
-"""The review of a run that ends: drafted once, its facts kept current.
+"""The review of a run that ends, or of an incident that a person ends: drafted once, its facts kept current.
 
 It is made just before the write that settles the run, for nobody would look at a settled run again. After a crash in
 between, the run ends anew, finds its draft made, and only corrects the facts. `draftedAt` stands in the same write as
@@ -19,6 +19,7 @@ from ..api.review import Classification, PostIncidentReview, PostIncidentReviewS
 from ..api.run import IncidentRun, IncidentRunStatus, Resolution
 from ..core.planning import RESTORE_STATUS
 from ..core.review import draft, facts, is_reviewed, review_name, undrafted
+from ..core.review_by_hand import draft_by_hand, facts_by_hand, is_drafted_by_hand
 from ..core.review_clock import decide_review
 from ..core.run import Refusal
 from .context import Context
@@ -99,25 +100,47 @@ async def _stored(
     raise Conflict(f"{KIND} {name} is written by others all the time")
 
 
-async def record_end(context: Context, key: Key, incident: IncidentStatus) -> None:
-    """Write into an incident's review, where it has one, what people said it was and how it ended. Errors: KubeError.
+async def record_end(context: Context, key: Key, incident: Incident) -> None:
+    """Write into an incident's review what people said it was and how it ended; drafted where no run is going to.
 
-    What its runs know, they write themselves when they end.
+    What its runs know, they write themselves when they end. Like `review`, it is made just before the write that ends
+    the incident, and after a crash in between it is made again. What can't be cured by trying again is told, and keeps
+    no incident from its end. Errors: others of the API server.
     """
-    changes = _said_by_people(incident)
+    drafted = draft_by_hand(incident, context.clock.now()) if is_drafted_by_hand(incident) else None
     for _ in range(_TRIES):
         try:
-            raw = {**await context.kube.get(KIND, *key), "kind": KIND}
-            known = PostIncidentReview.model_validate(raw).status
-            status = known.model_copy(update=changes)
-            if status != known:
-                await context.kube.write_status(raw, status.wire())
+            await _ended(context, key, incident, drafted)
         except NotFound:
             return
         except Conflict:  # its clock or a run writes it, too
             continue
+        except (Forbidden, Invalid, ValidationError) as error:
+            log.exception("the review of incident %s/%s is not written", *key)
+            about = {"kind": "Incident", "metadata": incident.metadata.wire()}
+            context.kube.post_event(about, "ReviewNotDrafted", f"the review can't be written: {error}", "Warning")
         return
     raise Conflict(f"{KIND} {key[1]} is written by others all the time")
+
+
+async def _ended(context: Context, key: Key, incident: Incident, drafted: PostIncidentReviewSpec | None) -> None:
+    """Store an incident's end in its review. Errors: NotFound where it has none, and others of the API server."""
+    if drafted is None:
+        raw = {**await context.kube.get(KIND, *key), "kind": KIND}
+    else:
+        raw = {**await _found_or_made(context, *key, drafted), "kind": KIND}
+    known, now = PostIncidentReview.model_validate(raw), context.clock.now()
+    if drafted is None or known.status.runs:
+        status = known.status.model_copy(update=_said_by_people(incident.status))
+    else:
+        if known.spec.drafted_at is None:
+            raw = {**await context.kube.add_to_spec(raw, undrafted(raw["spec"], drafted)), "kind": KIND}
+            known = PostIncidentReview.model_validate(raw)
+        facts_now = facts_by_hand(known.status, incident, now)
+        # With what its clock says of them, so that one write does.
+        status = decide_review(known.model_copy(update={"status": facts_now}), now).status
+    if status != known.status:
+        await context.kube.write_status(raw, status.wire())
 
 
 def _said_by_people(incident: IncidentStatus) -> dict[str, Any]:

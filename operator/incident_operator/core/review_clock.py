@@ -74,6 +74,8 @@ class ReviewDecision:
     """
 
     status: PostIncidentReviewStatus
+    #: Runbooks (kind, name) to be noted as due for an update before the status is stored: once settled, nobody looks.
+    lessons: tuple[tuple[str, str], ...] = ()
     reminders: tuple[Remind, ...] = ()
     wake_at: datetime | None = None
 
@@ -90,6 +92,7 @@ def decide_review(review: PostIncidentReview, now: datetime) -> ReviewDecision:
             "overdue_items": tuple(_listed(item) for item in late),
             "overdue_count": len(late),
             "reminders": (*_of_the_review(spec, status, status.due_at, now), *_of_items(spec, status, now)),
+            "lessons_noted_at": (status.lessons_noted_at or now) if _teaches(review) else None,
             "settled": spec.complete and all(item.done for item in spec.action_items),
             "conditions": with_condition(
                 status.conditions, "Overdue", *_overdue(status.due_at, spec.complete, now), now
@@ -97,8 +100,20 @@ def decide_review(review: PostIncidentReview, now: datetime) -> ReviewDecision:
         }
     )
     if after != status:
-        return ReviewDecision(status=after, wake_at=now)
+        new = after.lessons_noted_at is not None and status.lessons_noted_at is None
+        return ReviewDecision(status=after, lessons=_learners(status) if new else (), wake_at=now)
     return ReviewDecision(status=status, reminders=tuple(_unsaid(review)), wake_at=_next(spec, status.due_at, now))
+
+
+def _teaches(review: PostIncidentReview) -> bool:
+    """Tell whether people have finished a review of a real incident, and left in it what a runbook is to learn."""
+    return review.spec.complete and bool(review.spec.knowledge_base) and bool(_learners(review.status))
+
+
+def _learners(status: PostIncidentReviewStatus) -> tuple[tuple[str, str], ...]:
+    """Return the runbooks that were used, each once; a drill's learn nothing."""
+    used = [] if status.drill else [(run.runbook_kind, run.runbook) for run in status.runs]
+    return tuple(dict.fromkeys((kind, name) for kind, name in used if kind is not None and name is not None))
 
 
 def told(status: PostIncidentReviewStatus, keys: Iterable[str], now: datetime) -> PostIncidentReviewStatus:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from ..api.review import ActionItem, PostIncidentReview, ReviewedPlan
+from ..api.review import ActionItem, Classification, PostIncidentReview, ReviewedPlan
 from ..api.run import RunPhase
 from .impact import impact_in_words
 from .redact import redact
@@ -30,6 +30,8 @@ def message(review: PostIncidentReview) -> str:
     """Return the document's message to stakeholders. Shape: subject, facts, next steps."""
     spec, resolution = review.spec, review.status.resolution
     status = "RESOLVED" if resolution is None else _spaced(resolution.phase)
+    if review.status.classification == Classification.FALSE_POSITIVE:
+        status = "FALSE ALARM"
     cause = spec.primary_cause
     probable = "Probably: " if cause and cause.probable else ""
     lines = [
@@ -104,7 +106,7 @@ def _facts(review: PostIncidentReview) -> Iterator[str]:
     for plan in status.plans:
         yield f"- **Plan**: {_plan(plan)}"
     for fact in status.timeline:
-        source = f" ({_escaped(f'{fact.run}, {fact.source}' if fact.source else fact.run)})"
+        source = f" ({_escaped(', '.join(part for part in (fact.run or 'incident', fact.source) if part))})"
         yield f"- {fact.at.astimezone(UTC):%H:%M:%S} - {fact.reason}: {_escaped(fact.text)}{source}"
 
 

@@ -38,6 +38,7 @@ from .watch import Watch
 
 PREFIX = "incident_operator_"
 RUN, PLAN, INCIDENT = "IncidentRun", "RemediationPlan", "Incident"
+REVIEW = "PostIncidentReview"
 RUNBOOKS = ("Runbook", "ClusterRunbook")
 
 # One more series for each counter, which says nothing that the start of the process does not.
@@ -176,6 +177,8 @@ def measure_leading(metrics: Metrics, context: Context, watch: Watch) -> None:
     metrics.gauges("incidents", "phase", "Incidents that are watched, by phase", lambda: incidents_by_phase(store))
     metrics.gauge("incidents_unanswered", "Live incidents that nobody has acknowledged", lambda: unanswered(store))
     metrics.gauge("incidents_late", "Incidents whose response clock was missed", lambda: missed_clocks(store))
+    metrics.gauge("incidents_untold", "Live incidents of which somebody can't be told", lambda: untold(store))
+    metrics.gauge("reviews_overdue", "Reviews that are overdue", lambda: reviews_overdue(store))
     metrics.counts("messages", "Messages handed to channels, by type, state and reason", context.messenger.deliveries)
     metrics.gauges("gates_closed", "gate", "Plans that a gate keeps closed, by gate", lambda: closed_gates(store))
 
@@ -222,6 +225,22 @@ def missed_clocks(store: Store) -> int:
     """Return how many incidents were not acknowledged in time."""
     late = {"type": "RespondedInTime", "status": "False"}.items()
     return sum(any(late <= c.items() for c in _status(raw).get("conditions", ())) for raw in store.all(INCIDENT))
+
+
+def untold(store: Store) -> int:
+    """Return how many live incidents say that somebody, or everybody, could not be told; drills tell nobody."""
+    said = {"type": "Escalating", "status": "False"}.items()
+    live = [raw for raw in store.all(INCIDENT) if _status(raw).get("phase", IncidentPhase.OPEN) in LIVE]
+    return sum(
+        not raw["spec"].get("drill") and any(said <= c.items() for c in _status(raw).get("conditions", ()))
+        for raw in live
+    )
+
+
+def reviews_overdue(store: Store) -> int:
+    """Return how many reviews people are late with."""
+    late = {"type": "Overdue", "status": "True"}.items()
+    return sum(any(late <= c.items() for c in _status(raw).get("conditions", ())) for raw in store.all(REVIEW))
 
 
 def behind_schedule(store: Store) -> int:

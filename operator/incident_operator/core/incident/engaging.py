@@ -130,7 +130,9 @@ def _kept(old: Engagement, want: _Wanted | None) -> Engagement:
         return old.model_copy(update={"state": EngagementState.DROPPED, "next_at": None}) if unwanted else old
     # An update on its way says what is new when it gets there.
     on_its_way = old.occasion == Occasion.UPDATE and old.state == EngagementState.DUE
-    if want.channel is None or want.due_at <= old.due_at or on_its_way:
+    # One that went out late said all that those missed meanwhile would have said: after an outage there is one.
+    said_since = old.occasion == Occasion.UPDATE and old.at is not None and want.due_at <= old.at
+    if want.channel is None or want.due_at <= old.due_at or on_its_way or said_since:
         return old
     again = {"state": EngagementState.DUE, "due_at": want.due_at, "tries": 0, "next_at": None, "reason": None}
     return old.model_copy(update=again)
