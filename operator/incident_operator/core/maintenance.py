@@ -169,13 +169,15 @@ class FixTrial:
 class Tried:
     """What a trial came to.
 
-    Shape: `problem` is why it could not begin (reason and message). `permissions` of the grant's roles by simulation,
-    in words; None where one can't be simulated.
+    Shape: `problem` is why it could not begin (reason and message). `closing` are the checks of the close-out: without
+    an incident no alarm could have rung, so that only an Error counts against the runbook. `permissions` of the grant's
+    roles by simulation, in words; None where one can't be simulated.
     """
 
     namespace: str
     problem: tuple[str, str] | None = None
     checks: Sequence[CheckStatus] = ()
+    closing: Sequence[CheckStatus] = ()
     fixes: Sequence[FixTrial] = ()
     permissions: Mapping[str, bool | None] = field(default_factory=dict)
 
@@ -198,7 +200,7 @@ def report(
         findings += _of_trial(tried)
         counts |= {
             ValidationPart.PERMISSIONS: len(tried.permissions),
-            ValidationPart.CHECKS: len(tried.checks),
+            ValidationPart.CHECKS: len(tried.checks) + len(tried.closing),
             ValidationPart.FIXES: len(tried.fixes),
         }
     findings.sort(key=lambda one: one.result != ValidationResult.FAILED)
@@ -226,10 +228,10 @@ def _of_trial(tried: Tried) -> Iterable[ValidationFinding]:
         elif may is None:
             message = "it could not be simulated"
             yield _finding(ValidationPart.PERMISSIONS, unknown, permission, "NotSimulated", message)
-    for check in tried.checks:
+    for check in (*tried.checks, *tried.closing):
         if check.state == CheckState.ERROR:
             yield _finding(ValidationPart.CHECKS, failed, check.name, check.reason or "Error", check.message)
-        elif check.state == CheckState.INCONCLUSIVE:
+        elif check.state == CheckState.INCONCLUSIVE and check not in tried.closing:
             yield _finding(ValidationPart.CHECKS, unknown, check.name, check.reason or "Inconclusive", check.message)
     for fix in tried.fixes:
         if fix.failed:
@@ -252,10 +254,10 @@ def _part(part: ValidationPart, findings: Sequence[ValidationFinding], count: in
 
 def _count_expressions(spec: RunbookSpec) -> int:
     """Return how many expressions there are; one that can't even be taken apart counts as one."""
-    alone = sum(len(check.findings) for check in spec.checks) + sum(fix.when is not None for fix in spec.fixes)
+    alone = sum(len(check.findings) for check in spec.every_check) + sum(fix.when is not None for fix in spec.fixes)
     alone += 2 * (spec.impact is not None)
     found = 0
-    for inputs in (*(check.inputs for check in spec.checks), *(fix.inputs for fix in spec.fixes)):
+    for inputs in (*(check.inputs for check in spec.every_check), *(fix.inputs for fix in spec.fixes)):
         try:
             found += len(tuple(expressions_in(inputs)))
         except ExpressionError:
@@ -265,7 +267,10 @@ def _count_expressions(spec: RunbookSpec) -> int:
 
 def _count_references(spec: RunbookSpec) -> int:
     """Return how many actions, reasons and checks are named."""
-    return len(spec.checks) + sum(1 + len(fix.on_findings) for fix in spec.fixes) + len(spec.recovery.checks)
+    named = len(spec.recovery.checks)
+    if spec.closeout is not None:
+        named += len(spec.closeout.alarms) + len(spec.closeout.watch_also)
+    return len(spec.every_check) + sum(1 + len(fix.on_findings) for fix in spec.fixes) + named
 
 
 class Verdict(NamedTuple):
