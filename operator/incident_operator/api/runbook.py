@@ -224,7 +224,11 @@ class Maintenance(Model):
     )
     reviewers: Annotated[
         tuple[ContactName, ...], Field(max_length=16, json_schema_extra={"x-kubernetes-list-type": "set"})
-    ] = Field((), description="Each of them reviews it, every time; where it names none, anybody's review is enough.")
+    ] = Field(
+        (),
+        description="Each of them reviews it, every time. Where it names none, each on-call contact of the "
+        "EscalationPolicy does; where that has none either, anybody's review is enough.",
+    )
     reviews: Annotated[tuple[Review, ...], Field(max_length=64, json_schema_extra=listed_by("by", "at"))] = Field(
         (), description="The record: entries are added, and taken out only when a newer one of the same contact is in."
     )
