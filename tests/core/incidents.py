@@ -127,7 +127,7 @@ class Life:
                     case Answer():
                         self.answers.append(effect)
                         self._words = [w for w in self._words if w.metadata.name != effect.word]
-                    case AskRecovery(_, last):
+                    case AskRecovery(_, last, _):
                         duties = self.duties if last else {}
                         look = Look(at=self.now, state=self.looks, message="", duties=duties)  # type: ignore[arg-type]
                         busy = True

@@ -7,8 +7,8 @@ from typing import Literal
 from ..adapters.kube import NotFound
 from ..api.run import CheckState, IncidentRun
 from ..api.runbook import RunbookSpec
-from ..core.incident import PROVEN_BY, Look, Proof
-from ..core.run import CheckResult, Refusal, detected_at
+from ..core.incident import PROVEN_BY, AskRecovery, Look, Proof
+from ..core.run import CheckResult, Refusal
 from ..core.runbook import dependencies, needed_by, with_closeout
 from .context import Context
 from .observing import LEAD, Scope, ask_in_order
@@ -17,12 +17,12 @@ from .resolving import resolve
 State = Literal["Passing", "Failing", "Unknown"]
 
 
-async def look_at_recovery(context: Context, namespace: str, name: str | None, *, last: bool = False) -> Look:
+async def look_at_recovery(context: Context, namespace: str, asked: AskRecovery) -> Look:
     """Ask the recovery checks of a run that has ended; at the last look those of its runbook's close-out, too.
 
     Unknown wherever one gives no answer. Errors: KubeError.
     """
-    now = context.clock.now()
+    now, name, last = context.clock.now(), asked.run, asked.last
     if name is None:
         return _blind(context, "no run was at work on it, so no checks are known", last)
     try:
@@ -48,7 +48,7 @@ async def look_at_recovery(context: Context, namespace: str, name: str | None, *
     if not last:
         return Look(at=now, state=state, message=message)
     # An alarm is asked what it did since the incident began; everything else, what is true lately.
-    since = min(lately.since, detected_at(run, now) - context.settings.scaled(LEAD))
+    since = min(lately.since, asked.began - context.settings.scaled(LEAD))
     alarms = dataclasses.replace(lately, since=since)
     proofs = {
         duty: await _proof(context, alarms if duty == "alertsWorking" else lately, duty, field)

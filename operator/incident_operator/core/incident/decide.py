@@ -46,7 +46,8 @@ def decide_incident(view: IncidentView, now: datetime) -> IncidentDecision:
     effects += [Send(key=key) for key in to_send(view, status, now)]
     look = next_look(view, status)
     if look is not None and look <= now and view.can_look and view.look is None:
-        effects.append(AskRecovery(run=_last_run(status), last=is_last_look(status)))
+        began = status.reopened_at or detected_at(view.incident, now)
+        effects.append(AskRecovery(_last_run(status), is_last_look(status), began))
     status = status.model_copy(update={"timeline": bounded_timeline(status.timeline)})
     return IncidentDecision(status=status, effects=tuple(effects), wake_at=_wake_at(view, status, look, now))
 

@@ -107,11 +107,13 @@ class Send:
 class AskRecovery:
     """Ask the recovery checks of the run that ended last; None where no run was at work on it.
 
-    Shape: `last` is the look that proves the duties of the runbook's close-out, too.
+    Shape: `last` is the look that proves the duties of the runbook's close-out, too. `began` is when the incident did,
+    or when it was opened again.
     """
 
     run: str | None
-    last: bool = False
+    last: bool
+    began: datetime
 
 
 IncidentEffect = Send | AskRecovery | Tell | Answer
