@@ -26,7 +26,7 @@ Part = Callable[[Shop], None]
 
 def seed(shop: Shop, state_dir: Path) -> Shop:
     """Make all of the shop that is not there, write `shop.json`, and return the shop with everybody's keys."""
-    for part in (storage, mail, people, service_policy, function, table_policy, bucket_policy, concurrency):
+    for part in (storage, mail, people, service_policy, function, table_policy, bucket_policy, concurrency, alarm):
         part(shop)
     seeded = shop.with_keys({who: _key(shop, who, user) for who, user in _KEYS.items()})
     seeded.save(state_dir)
@@ -71,6 +71,25 @@ def storage(shop: Shop) -> None:
 def mail(shop: Shop) -> None:
     """The sender's identity; verifying again changes nothing."""
     shop.client("ses").verify_email_identity(EmailAddress=shop.sender)
+
+
+def alarm(shop: Shop) -> None:
+    """The alarm on the function's errors, which wakes those on call: over the shortest period that CloudWatch takes."""
+    client = shop.client("cloudwatch")
+    if not client.describe_alarms(AlarmNames=[shop.alarm])["MetricAlarms"]:
+        client.put_metric_alarm(
+            AlarmName=shop.alarm,
+            Namespace="AWS/Lambda",
+            MetricName="Errors",
+            Dimensions=[{"Name": "FunctionName", "Value": shop.function}],
+            Statistic="Sum",
+            Period=10,
+            EvaluationPeriods=1,
+            ComparisonOperator="GreaterThanThreshold",
+            Threshold=0,
+            TreatMissingData="notBreaching",
+            AlarmActions=[f"arn:aws:sns:{shop.region}:{shop.account}:platform-oncall"],
+        )
 
 
 def people(shop: Shop) -> None:

@@ -57,6 +57,7 @@ class Shop:
     role: str = "lambda-execution-role"
     role_path: str = "/"
     policy: str = "BirthdayServiceAccess"
+    alarm: str = "AmazonQBirthdayDemoLambda-errors"
     sender: str = "birthdays@shopsmart.example"
     keys: Mapping[str, Key] = field(default_factory=dict)
     _clients: dict[tuple[str, str], Any] = field(default_factory=dict, init=False, repr=False, compare=False)

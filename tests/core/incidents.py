@@ -1,6 +1,6 @@
 """An incident that lives through time: drives `decide_incident` as its controller does, with channels that answer."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,7 +10,16 @@ from incident_operator.api.incident import Engagement, Incident, IncidentStatus
 from incident_operator.api.intervention import Intervention
 from incident_operator.api.run import IncidentRun
 from incident_operator.core.approval import Answer
-from incident_operator.core.incident import AskRecovery, Handed, IncidentView, Look, Send, about_of, decide_incident
+from incident_operator.core.incident import (
+    AskRecovery,
+    Handed,
+    IncidentView,
+    Look,
+    Proof,
+    Send,
+    about_of,
+    decide_incident,
+)
 from incident_operator.core.story import Tell
 from tests.core.policies import a_policy
 
@@ -67,6 +76,8 @@ class Life:
     answers_by: Callable[[Engagement], str] = delivered
     runs: tuple[IncidentRun, ...] = ()
     looks: str = "Passing"
+    #: What the last look proves of further duties.
+    duties: Mapping[str, Proof] = field(default_factory=dict)
     told: list[ToldOf] = field(default_factory=list)
     tells: list[Tell] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
@@ -116,8 +127,9 @@ class Life:
                     case Answer():
                         self.answers.append(effect)
                         self._words = [w for w in self._words if w.metadata.name != effect.word]
-                    case AskRecovery():
-                        look = Look(at=self.now, state=self.looks, message="")  # type: ignore[arg-type]
+                    case AskRecovery(_, last, _):
+                        duties = self.duties if last else {}
+                        look = Look(at=self.now, state=self.looks, message="", duties=duties)  # type: ignore[arg-type]
                         busy = True
             if not busy:
                 return self

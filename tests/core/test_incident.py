@@ -9,7 +9,15 @@ from incident_operator.api.incident import Engagement, Incident, IncidentPhase
 from incident_operator.api.meta import format_instant
 from incident_operator.api.review import PostIncidentReview
 from incident_operator.api.run import IncidentRun
-from incident_operator.core.incident import has_incident, incident_name, incident_of, notice_of
+from incident_operator.core.incident import (
+    IncidentView,
+    Proof,
+    decide_incident,
+    has_incident,
+    incident_name,
+    incident_of,
+    notice_of,
+)
 from incident_operator.core.redact import redact_json
 from tests.builders import a_run
 from tests.core.incidents import CHANNELS, Life, minutes, reachable, utc
@@ -365,6 +373,70 @@ def test_metrics_that_are_not_normal_prove_nothing(state: str) -> None:
     assert closeout is not None
     assert closeout.looks == (state,) * 3
     assert "metricsNormal" in [duty.name for duty in closeout.duties if duty.state == "Open"]
+
+
+PROOFS = {
+    "alertsWorking": Proof(state="Passing", message="these checks pass: alarm"),
+    "secondaryImpacts": Proof(state="Passing", message="these checks pass: neighbours"),
+}
+
+
+def duty_of(life: Life, name: str) -> tuple[str, str | None, str]:
+    """Return a duty's state, who did it, and what is written beside it."""
+    assert life.status.closeout is not None
+    found = next(duty for duty in life.status.closeout.duties if duty.name == name)
+    return found.state, found.by, found.message
+
+
+def test_the_operators_own_proof_closes_it_at_the_last_look() -> None:
+    """Every duty by the machine, with what was seen; what the last look proves is not late."""
+    life = Life(FRIDAY_NIGHT, duties=PROOFS).turn().say("Acknowledge").say("Resolve").until("2026-01-16 22:59")
+    assert duty_of(life, "alertsWorking") == ("Open", None, "")
+    life.until("2026-01-16 23:00")
+    assert life.status.phase == IncidentPhase.CLOSED
+    assert duty_of(life, "alertsWorking") == ("Done", "incident-operator", "these checks pass: alarm")
+    assert duty_of(life, "secondaryImpacts") == ("Done", "incident-operator", "these checks pass: neighbours")
+    assert life.condition("ClosedOut") == ("True", "DutiesDone")
+    assert "CloseOutOverdue" not in [entry.reason for entry in life.status.timeline]
+
+
+@pytest.mark.parametrize("state", ["Failing", "Unknown"])
+def test_a_duty_that_is_not_proven_asks_a_person_and_says_what_was_seen(state: Any) -> None:
+    """Never ticked; the duty is overdue, and a person does it."""
+    seen = Proof(state=state, message="alarm: AlarmFiring (alarm errors is in ALARM since 22:10:00Z)")
+    life = Life(FRIDAY_NIGHT, duties={**PROOFS, "alertsWorking": seen}).turn().say("Resolve").until("2026-01-16 23:01")
+    assert life.status.phase == IncidentPhase.RESOLVED
+    state_, by, message = duty_of(life, "alertsWorking")
+    assert (state_, by) == ("Open", None)
+    assert message == f"{state}, a person has to look: {seen.message}"
+    assert duty_of(life, "secondaryImpacts")[0] == "Done"
+    assert life.condition("ClosedOut") == ("False", "Overdue")
+    (told,) = [entry.message for entry in life.status.timeline if entry.reason == "CloseOutOverdue"]
+    assert told == "not done within the hour: alertsWorking"
+    (told,) = [tell.message for tell in life.tells if tell.reason == "DutyLookedAt" and "alerts" in tell.message]
+    assert seen.message in told
+    life.say("RecordAction", reason="rang it by hand", duty="alertsWorking")
+    assert duty_of(life, "alertsWorking") == ("Done", "alice", "rang it by hand")
+    assert life.status.phase == IncidentPhase.CLOSED
+
+
+def test_what_a_person_did_before_is_not_proven_anew() -> None:
+    """Their word stands; the looks go on for what is open."""
+    life = Life(FRIDAY_NIGHT, duties=PROOFS).turn().say("Resolve")
+    life.say("RecordAction", reason="rang it by hand", duty="alertsWorking")
+    life.say("RecordAction", reason="saw the graphs", duty="metricsNormal").until("2026-01-16 23:00")
+    assert duty_of(life, "alertsWorking") == ("Done", "alice", "rang it by hand")
+    assert duty_of(life, "metricsNormal") == ("Done", "alice", "saw the graphs")
+    assert duty_of(life, "secondaryImpacts")[1] == "incident-operator"
+
+
+def test_a_last_look_that_never_comes_makes_the_duties_overdue() -> None:
+    """Five minutes later: asking is no excuse for ever."""
+    life = Life(FRIDAY_NIGHT).turn().say("Resolve").until("2026-01-16 22:45")
+    lost = IncidentView(incident=life.incident, policy=life.policy, can_look=False)
+    for at, reason in (("23:04", "DutiesOpen"), ("23:05", "Overdue")):
+        status = decide_incident(lost, utc(f"2026-01-16 {at}")).status
+        assert next(c.reason for c in status.conditions if c.type == "ClosedOut") == reason
 
 
 def test_a_duplicate_and_a_false_alarm_end_at_once() -> None:

@@ -5,9 +5,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+import yaml
 
 from incident_operator.actions.catalogue import infos
+from incident_operator.adapters.kube import NotFound
 from incident_operator.adapters.store import Store
+from incident_operator.api.escalation import EscalationPolicySpec
 from incident_operator.api.meta import Condition, Metadata
 from incident_operator.api.run import CheckState, CheckStatus, IncidentRunStatus, RunbookPin
 from incident_operator.api.runbook import (
@@ -37,6 +40,7 @@ from incident_operator.core.maintenance import (
     calls_for_update,
     decide_runbook,
     freshness,
+    on_call,
     report,
     share,
     used_in_major_incident,
@@ -47,7 +51,9 @@ from incident_operator.core.maintenance import (
 from incident_operator.core.run import Tell
 from incident_operator.core.runbook import validate
 from incident_operator.core.schedule import Timing
+from incident_operator.settings import Settings
 from tests.builders import NOW, a_run, a_runbook
+from tests.core.policies import FILE as POLICY_FILE
 
 DAY = timedelta(days=1)
 INSTALLED = NOW - 10 * DAY
@@ -165,6 +171,31 @@ def test_a_runbook_is_fresh_while_every_reviewers_word_holds(
 ) -> None:
     """By the record, and by the installation until the first review is due."""
     assert freshness(kept(**fields), INSTALLED, NOW)[:2] == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "others", "expected"),
+    [
+        pytest.param({"reviews": [said("a", NOW - DAY)]}, ["a", "b"], "ReviewOverdue", id="each of those on call"),
+        pytest.param({"reviews": [said("a", NOW), said("b", NOW)]}, ["a", "b"], "Reviewed", id="all of them did"),
+        pytest.param({"reviews": [said("c", NOW)]}, ["a"], "ReviewOverdue", id="not somebody else"),
+        pytest.param({"reviews": [said("c", NOW)]}, [], "Reviewed", id="anybody, where nobody is on call"),
+        pytest.param({"reviewers": ["c"], "reviews": [said("c", NOW)]}, ["a"], "Reviewed", id="whom it names, alone"),
+    ],
+)
+def test_those_on_call_review_a_runbook_that_names_nobody(
+    fields: dict[str, Any], others: list[str], expected: str
+) -> None:
+    """By the EscalationPolicy; what the runbook says wins."""
+    assert freshness(kept(reviewEvery="2d", **fields), INSTALLED, NOW, others).reason == expected
+    view = a_view(maintenance={"owner": "o", "reviewEvery": "2d", **fields}, others=tuple(others))
+    assert condition(decide_runbook(view, NOW), "Fresh").reason == expected
+
+
+def test_those_on_call_are_contacts_of_their_kind() -> None:
+    """Neither roles, vendors nor customer support; nobody without a policy."""
+    assert on_call(EscalationPolicySpec.model_validate(POLICY["spec"])) == ("Primary", "Secondary", "Escalation")
+    assert on_call(None) == ()
 
 
 def test_without_maintenance_nobody_promised_anything() -> None:
@@ -534,9 +565,10 @@ def test_a_thing_to_learn_is_kept_until_the_spec_changes() -> None:
 class Kept:
     """What `is_stale` asks of a context: the cluster's runbooks as they are, and the revisions that runs follow."""
 
-    def __init__(self, *live: dict[str, Any], pinned: dict[str, Any] | None = None) -> None:
+    def __init__(self, *live: dict[str, Any], pinned: dict[str, Any] | None = None, policy: Any = None) -> None:
         self.store, self.runbooks, self.clock, self.revisions = Store(), Runbooks(infos()), self, self
         self._pinned = pinned
+        self.kube, self.settings, self._policy = self, Settings(identity="test"), policy
         for number, spec in enumerate(live, 1):
             metadata = {"name": "users", "uid": "uid", "resourceVersion": str(number)}
             raw = {"kind": "ClusterRunbook", "metadata": {**metadata, "creationTimestamp": "2026-01-05T14:30:00Z"}}
@@ -546,6 +578,13 @@ class Kept:
         """Return the instant of the question."""
         return NOW
 
+    async def get(self, kind: str, namespace: str, name: str) -> dict[str, Any]:
+        """Return the EscalationPolicy of the operator's namespace. Errors: NotFound without one."""
+        assert (kind, namespace, name) == ("EscalationPolicy", self.settings.operator_namespace, "default")
+        if self._policy is None:
+            raise NotFound(kind, name)
+        return dict(self._policy)
+
     async def load(self, namespace: str, name: str) -> dict[str, Any] | None:
         """Return the pinned spec."""
         return self._pinned
@@ -553,6 +592,8 @@ class Kept:
 
 STALE = a_runbook(maintenance={"owner": "o", "reviewEvery": "2d"}).wire()
 REVIEWED = a_runbook(maintenance=kept(reviewEvery="2d", reviews=[said("a", NOW - DAY)]).wire()).wire()
+NAMED = a_runbook(maintenance=kept(reviewEvery="2d", reviewers=["a"], reviews=[said("a", NOW - DAY)]).wire()).wire()
+POLICY = yaml.safe_load(POLICY_FILE.read_text())
 ARCHIVED = a_runbook(maintenance={"owner": "o", "archived": {"reason": "gone"}}).wire()
 UNKEPT = a_runbook().wire()
 
@@ -568,6 +609,8 @@ UNKEPT = a_runbook().wire()
         pytest.param(Kept(pinned=STALE), False, id="gone, and the run began a short while ago"),
         pytest.param(Kept(pinned=ARCHIVED), True, id="gone, and archived before"),
         pytest.param(Kept(), False, id="gone without a trace"),
+        pytest.param(Kept(REVIEWED, policy=POLICY), True, id="reviewed by one who is not on call"),
+        pytest.param(Kept(NAMED, policy=POLICY), False, id="reviewed by whom it names"),
     ],
 )
 async def test_a_run_asks_where_its_runbook_is_not_fresh(world: Any, expected: bool) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from incident_operator.core.catalogue import ActionInfo
 from incident_operator.core.expressions import ExpressionError, evaluate, render, split
-from incident_operator.core.runbook import bind_inputs, bind_parameters, dependencies, validate
+from incident_operator.core.runbook import bind_inputs, bind_parameters, dependencies, validate, with_closeout
 from tests.builders import a_runbook
 
 CATALOGUE = {
@@ -95,6 +95,63 @@ def test_checks_that_read_each_other_are_refused() -> None:
         {"name": "b", "action": "lambda.invocations", "inputs": {"functionName": "${checks.users.output.x}"}},
     ]
     assert any("circle" in p.message for p in validate(a_runbook(steps=a_step(checks=checks)), CATALOGUE))
+
+
+ALARM = {"name": "alarm", "action": "lambda.invocations", "inputs": {"functionName": "${checks.users.output.x}"}}
+
+
+def test_checks_of_the_close_out_read_those_of_the_steps() -> None:
+    """They are asked after them, in a last step of their own; a diagnosis knows nothing of them."""
+    closeout = {"checks": [ALARM], "alarms": ["alarm"], "watchAlso": ["users", "alarm"]}
+    runbook = a_runbook(steps=a_step(), closeout=closeout)
+    assert validate(runbook, CATALOGUE) == ()
+    assert dependencies(runbook) == {"users": frozenset()}
+    whole = with_closeout(runbook)
+    assert dependencies(whole) == {"users": frozenset(), "alarm": frozenset({"users"})}
+    assert [check.name for check in whole.checks] == [check.name for check in runbook.every_check] == ["users", "alarm"]
+    assert with_closeout(a_runbook(steps=a_step())) == a_runbook(steps=a_step())
+
+
+@pytest.mark.parametrize(
+    ("closeout", "field", "message"),
+    [
+        ({"alarms": ["alarms"], "checks": [ALARM]}, "spec.closeout.alarms[0]", "did you mean alarm?"),
+        ({"watchAlso": ["nobody"]}, "spec.closeout.watchAlso[0]", "there is no check 'nobody'"),
+        (
+            {"alarms": ["alarm"], "checks": [{**ALARM, "action": "lambda.invocation"}]},
+            "spec.closeout.checks[0].action",
+            "did you mean lambda.invocations?",
+        ),
+        (
+            {"alarms": ["alarm"], "checks": [{**ALARM, "action": "iam.restore-role-access"}]},
+            "spec.closeout.checks[0].action",
+            "is a fix",
+        ),
+        (
+            {"alarms": ["alarm"], "checks": [{**ALARM, "inputs": {"functionName": "${checks.other.output}"}}]},
+            "spec.closeout.checks[0].inputs.functionName",
+            "there is no check 'other'",
+        ),
+        ({"alarms": ["users"], "checks": [{**ALARM, "name": "users"}]}, "spec.steps", "names are unique"),
+        (
+            {"alarms": ["alarm"], "checks": [{**ALARM, "inputs": {"functionName": "${checks.alarm.output.x}"}}]},
+            "spec.steps",
+            "circle",
+        ),
+    ],
+)
+def test_a_mistake_of_the_close_out_is_named_at_its_field(closeout: Any, field: str, message: str) -> None:
+    """Before anybody needs it."""
+    found = [p.message for p in validate(a_runbook(steps=a_step(), closeout=closeout), CATALOGUE) if p.field == field]
+    assert any(message in text for text in found), found
+
+
+def test_a_diagnosis_can_not_read_what_is_asked_at_the_close_out() -> None:
+    """It is asked an hour later."""
+    reading = [{"name": "users", "action": "lambda.invocations", "inputs": {"functionName": "${checks.alarm.output}"}}]
+    alarm = {"name": "alarm", "action": "lambda.invocations"}
+    runbook = a_runbook(steps=a_step(checks=reading), closeout={"checks": [alarm], "alarms": ["alarm"]})
+    assert any("there is no check 'alarm'" in problem.message for problem in validate(runbook, CATALOGUE))
 
 
 def test_dependencies_follow_templates() -> None:

@@ -13,11 +13,14 @@ from dev.shop.alarm import wait_until_felt, wait_until_well
 from dev.shop.faults import FAULTS
 from tests.repo.files import ROOT
 
+from .incidents import an_escalation_policy
 from .test_metrics import page, total
 from .world import TIME_SCALE, World, outcome, story
 
 FAULT = FAULTS["inc-2023-1247"]
 SHIPPED = ROOT / "manifests/runbooks/lambda-failures.yaml"
+#: The on-call contacts of the shipped EscalationPolicy.
+ON_CALL = ("Primary", "Secondary", "Escalation")
 PARAMETERS = {"functionName": "AmazonQBirthdayDemoLambda", "alias": "LIVE"}
 
 
@@ -86,7 +89,8 @@ def test_the_shipped_runbook_is_tried_and_nothing_is_changed(world: World, runbo
         mine = [call for call in world.journal()[seen:] if "IncidentOperator" in call["principal"]]
     assert {result for result, _ in parts(world).values()} == {"Passed"}, stored(world)["status"]["validation"]
     spec = runbook["spec"]["steps"]
-    assert parts(world)["Checks"][1] == sum(len(step.get("checks", ())) for step in spec)
+    closing = len(runbook["spec"]["closeout"]["checks"])
+    assert parts(world)["Checks"][1] == sum(len(step.get("checks", ())) for step in spec) + closing
     assert parts(world)["Fixes"][1] == sum(len(step.get("fixes", ())) for step in spec)
     assert parts(world)["Permissions"][1] > 10
     assert len(mine) > 10
@@ -249,3 +253,26 @@ def _works(who: Kubectl, *arguments: str) -> bool:
     except KubectlError:
         return False
     return True
+
+
+def test_those_on_call_are_asked_where_a_runbook_names_no_reviewers(world: World, runbook: dict[str, Any]) -> None:
+    """By the EscalationPolicy of the namespace; who is on call no more is asked no more."""
+    runbook |= {"kind": "Runbook", "metadata": {"name": "lambda", "namespace": world.name}}
+    runbook["spec"]["maintenance"] |= {"reviewEvery": "1s"}
+    said: list[str] = []
+
+    def overdue(*who: str) -> bool:
+        conditions = (world.admin.json("get", "runbook", "lambda", "-n", world.name).get("status") or {}).get(
+            "conditions"
+        )
+        said[:] = [c["message"] for c in conditions or () if c["reason"] == "ReviewOverdue"]
+        return bool(said) and [name for name in ON_CALL if f"{name} reviewed it never" in said[0]] == list(who)
+
+    with world.operator():
+        an_escalation_policy(world)
+        world.admin.apply([runbook])
+        assert wait_until(lambda: overdue(*ON_CALL), seconds=30, every=0.25), f"{said}\n{world.log()}"
+        policy = world.admin.json("get", "escalationpolicy", "default", "-n", world.name)["spec"]
+        kept = [one if one["name"] != "Escalation" else {**one, "kind": "Role"} for one in policy["contacts"]]
+        an_escalation_policy(world, contacts=kept)
+        assert wait_until(lambda: overdue(*ON_CALL[:2]), seconds=30, every=0.25), f"{said}\n{world.log()}"

@@ -182,7 +182,7 @@ class Duty(Model):
     state: Literal["Open", "Done"] = "Open"
     by: Name | None = None
     at: Instant | None = None
-    message: Text = ""
+    message: Text = Field("", description="How it was done; while it is open, what the operator saw of it.")
 
 
 class CloseOut(Model):

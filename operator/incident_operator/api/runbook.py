@@ -150,6 +150,31 @@ class Recovery(Model):
     within: Duration | None = None
 
 
+class CloseOutChecks(Model):
+    """What the operator asks itself an hour after the incident's end, before it asks people.
+
+    Shape: `alarms` and `watchAlso` name checks of `checks` or of the steps. Source: the document's post-incident
+    procedures, "verify that all alarms work" and "check for secondary impacts".
+    """
+
+    model_config = rules(
+        (
+            "has(self.alarms) && size(self.alarms) > 0 || has(self.watchAlso) && size(self.watchAlso) > 0",
+            "say which checks prove a duty: alarms: [check] or watchAlso: [check]",
+        ),
+    )
+
+    checks: Annotated[tuple[Check, ...], Field(max_length=8, json_schema_extra=listed_by("name"))] = Field(
+        (), description="Asked at the close-out alone: no diagnosis waits for them, and no fix follows from them."
+    )
+    alarms: Annotated[
+        tuple[Identifier, ...], Field(max_length=8, json_schema_extra={"x-kubernetes-list-type": "set"})
+    ] = Field((), description="Checks that prove that the alarms work (cloudwatch.alarm): the duty alertsWorking.")
+    watch_also: Annotated[
+        tuple[Identifier, ...], Field(max_length=8, json_schema_extra={"x-kubernetes-list-type": "set"})
+    ] = Field((), description="Checks of what else could have been hit: the duty secondaryImpacts.")
+
+
 class ImpactExpressions(Model):
     """How many requests failed, of how many: measured by the checks, not guessed."""
 
@@ -199,7 +224,11 @@ class Maintenance(Model):
     )
     reviewers: Annotated[
         tuple[ContactName, ...], Field(max_length=16, json_schema_extra={"x-kubernetes-list-type": "set"})
-    ] = Field((), description="Each of them reviews it, every time; where it names none, anybody's review is enough.")
+    ] = Field(
+        (),
+        description="Each of them reviews it, every time. Where it names none, each on-call contact of the "
+        "EscalationPolicy does; where that has none either, anybody's review is enough.",
+    )
     reviews: Annotated[tuple[Review, ...], Field(max_length=64, json_schema_extra=listed_by("by", "at"))] = Field(
         (), description="The record: entries are added, and taken out only when a newer one of the same contact is in."
     )
@@ -261,6 +290,7 @@ class RunbookSpec(Model):
     steps: Annotated[tuple[Step, ...], Field(min_length=1, max_length=12, json_schema_extra=listed_by("name"))]
     recovery: Recovery
     impact: ImpactExpressions | None = None
+    closeout: CloseOutChecks | None = None
     maintenance: Maintenance | None = None
     knowledge: Knowledge | None = None
     history: Annotated[tuple[HistoricalIncident, ...], Field(max_length=32, json_schema_extra=listed_by("ticket"))] = ()
@@ -269,6 +299,11 @@ class RunbookSpec(Model):
     def checks(self) -> tuple[Check, ...]:
         """Every check of every step, in the document's order."""
         return tuple(check for step in self.steps for check in step.checks)
+
+    @property
+    def every_check(self) -> tuple[Check, ...]:
+        """The checks of the steps, then those of the close-out."""
+        return (*self.checks, *(self.closeout.checks if self.closeout is not None else ()))
 
     @property
     def fixes(self) -> tuple[Fix, ...]:

@@ -46,7 +46,7 @@ def needs(runbooks: Sequence[RunbookSpec], grant: ActionGrant) -> Needs:
     notes: list[str] = []
     actions = catalogue()
     for runbook in runbooks:
-        entries: list[Check | Fix] = [*runbook.checks, *runbook.fixes]
+        entries: list[Check | Fix] = [*runbook.every_check, *runbook.fixes]
         for entry in entries:
             action = actions.get(entry.action)
             if action is None:

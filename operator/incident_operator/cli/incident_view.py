@@ -47,7 +47,8 @@ def closing(incident: Incident) -> Iterator[str]:
     yield ""
     yield f"Close-out, by {clock(closeout.due_at)}:"
     for duty in closeout.duties:
-        done = f"done by {clean(duty.by or '')}: {clean(duty.message)}" if duty.state == "Done" else "open"
+        said = f": {clean(duty.message)}" if duty.message else ""
+        done = f"done by {clean(duty.by or '')}{said}" if duty.state == "Done" else f"open{said}"
         yield f"  {duty.name:<17} {done}"
     left = next((duty.name for duty in closeout.duties if duty.state == "Open"), None)
     if left is not None:

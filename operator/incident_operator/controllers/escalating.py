@@ -45,8 +45,7 @@ class Policies:
 
     async def of(self, namespace: str) -> EscalationPolicy | NoPolicy:
         """Return the policy that holds in a namespace. Errors: KubeError."""
-        policy = self.context.store.read(_KIND, (namespace, POLICY), EscalationPolicy.model_validate)
-        policy = policy or await self._of_the_operator()
+        policy = await self.stored(namespace)
         if policy is None:
             where = f"{namespace} or {self.context.settings.operator_namespace}"
             return NoPolicy(message=f"there is no EscalationPolicy {POLICY} in namespace {where}")
@@ -55,6 +54,14 @@ class Policies:
         except UnknownTimeZone as error:
             return NoPolicy(message=f"EscalationPolicy {policy.metadata.namespace}/{POLICY}: spec.timeZone: {error}")
         return policy
+
+    async def stored(self, namespace: str) -> EscalationPolicy | None:
+        """Return the policy of a namespace as written, whether its calendar can be read or not. Errors: KubeError."""
+        policy = self._watched(namespace) or self._watched(self.context.settings.operator_namespace)
+        return policy or await self._of_the_operator()
+
+    def _watched(self, namespace: str) -> EscalationPolicy | None:
+        return self.context.store.read(_KIND, (namespace, POLICY), EscalationPolicy.model_validate)
 
     async def _of_the_operator(self) -> EscalationPolicy | None:
         now = self.context.clock.now()

@@ -218,9 +218,9 @@ class IncidentController:
                 case Send(name) if isinstance(policy, EscalationPolicy):
                     session.sending.add(name)
                     self._start(key, session, self._send(incident, session, policy, name))
-                case AskRecovery(run):
+                case AskRecovery():
                     session.looking = True
-                    self._start(key, session, self._look(key, session, run))
+                    self._start(key, session, self._look(key, session, effect))
                 case _:
                     log.warning("nothing to do %s for: %s has no policy", type(effect).__name__, key)
         return again
@@ -233,9 +233,9 @@ class IncidentController:
             session.sending.discard(name)
         session.handed = (*session.handed, handed)
 
-    async def _look(self, key: Key, session: Session, run: str | None) -> None:
+    async def _look(self, key: Key, session: Session, asked: AskRecovery) -> None:
         try:
-            session.look = await look_at_recovery(self._context, key[0], run)
+            session.look = await look_at_recovery(self._context, key[0], asked)
         finally:
             session.looking = False
 

@@ -10,12 +10,13 @@ from ..api.grant import ActionGrant
 from ..api.meta import parse_instant
 from ..api.policy import RemediationPolicy
 from ..api.run import IncidentRun
-from ..api.runbook import RunbookSpec
-from ..core.maintenance import freshness
+from ..api.runbook import Maintenance, RunbookSpec
+from ..core.maintenance import freshness, leaves_reviewers_open, on_call
 from ..core.policy import cooldown_until
 from ..core.run import Refusal
 from ..core.runbook import bind_parameters
 from .context import Context
+from .escalating import Policies
 from .runbooks import revision_name
 from .tombstones import handled
 
@@ -111,7 +112,20 @@ async def is_stale(context: Context, run: IncidentRun) -> bool:
         if pinned is None:
             return False
         spec, revision, installed = pinned, pin.revision, run.status.started_at or now
-    return freshness(context.runbooks.read(revision, spec)[0].maintenance, installed, now).fresh is False
+    maintenance = context.runbooks.read(revision, spec)[0].maintenance
+    others = await other_reviewers(Policies(context), key[0], maintenance)
+    return freshness(maintenance, installed, now, others).fresh is False
+
+
+async def other_reviewers(policies: Policies, namespace: str, maintenance: Maintenance | None) -> tuple[str, ...]:
+    """Return who reviews a runbook that names nobody: those on call, by the EscalationPolicy of its namespace.
+
+    That of the operator's namespace holds for a ClusterRunbook, whose namespace is "". Errors: KubeError.
+    """
+    if not leaves_reviewers_open(maintenance):
+        return ()
+    policy = await policies.stored(namespace or policies.context.settings.operator_namespace)
+    return on_call(policy.spec if policy is not None else None)
 
 
 def spec_and_revision(runbook: dict[str, Any]) -> tuple[dict[str, Any], str]:

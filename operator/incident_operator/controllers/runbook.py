@@ -3,17 +3,27 @@
 import asyncio
 import logging
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pydantic import ValidationError
 
 from ..adapters.kube import Conflict, Forbidden, Invalid, NotFound
 from ..adapters.store import Key, Raw
 from ..api.run import IncidentRun, IncidentRunStatus
-from ..api.runbook import ClusterRunbook, Runbook, UpdateReason, Validation
-from ..core.maintenance import RunbookView, Validate, decide_runbook, used_in_major_incident, with_update_due
+from ..api.runbook import ClusterRunbook, Runbook, RunbookSpec, UpdateReason, Validation
+from ..core.maintenance import (
+    RunbookView,
+    Validate,
+    decide_runbook,
+    leaves_reviewers_open,
+    used_in_major_incident,
+    with_update_due,
+)
+from ..core.schedule import earliest
 from ..core.story import Tell
 from .context import Context
+from .escalating import Policies
+from .resolving import other_reviewers
 from .runbooks import revision_name
 from .trials import Trials
 
@@ -21,6 +31,8 @@ log = logging.getLogger(__name__)
 
 _MODELS: dict[str, type[Runbook | ClusterRunbook]] = {"Runbook": Runbook, "ClusterRunbook": ClusterRunbook}
 _TRIES = 5
+#: How soon a change of those on call is seen where it is in no watch of this operator.
+ON_CALL_EVERY = timedelta(minutes=5)
 
 
 @dataclass
@@ -45,6 +57,7 @@ class RunbookController:
         self._context = context
         self._kind = kind
         self._trials = trials
+        self._policies = Policies(context)
         self._sessions: dict[Key, Session] = {}
 
     async def reconcile(self, key: Key) -> datetime | None:
@@ -71,6 +84,7 @@ class RunbookController:
             mine=self._is_mine(stored),
             busy=session.task is not None,
             made=session.made,
+            others=await other_reviewers(self._policies, key[0], spec.maintenance),
             timing=context.settings.timing,
         )
         decision = decide_runbook(view, context.clock.now())
@@ -93,7 +107,15 @@ class RunbookController:
                     context.kube.post_event(about, reason, message, "Warning" if warning else "Normal")
                 case Validate():
                     self._start(key, session, stored, raw["spec"], revision)
-        return decision.wake_at
+        return earliest(decision.wake_at, self._ask_again_at(spec))
+
+    def _ask_again_at(self, spec: RunbookSpec) -> datetime | None:
+        """Return when to look who is on call again; None where a change of it is watched, or does not matter."""
+        namespaces = self._context.settings.namespaces
+        watched = not namespaces or self._context.settings.operator_namespace in namespaces
+        if watched or not leaves_reviewers_open(spec.maintenance):
+            return None
+        return self._context.clock.now() + ON_CALL_EVERY
 
     def _session(self, key: Key, runbook: Runbook | ClusterRunbook) -> Session:
         """Return what is known of this very runbook, with a new start for each generation."""

@@ -20,7 +20,7 @@ from ..api.runbook import Check, ClusterRunbook, Fix, Runbook, RunbookSpec, Tria
 from ..core.draft import PlanDraft
 from ..core.maintenance import FixTrial, Tried, report
 from ..core.run import CheckResult
-from ..core.runbook import bind_parameters
+from ..core.runbook import bind_parameters, dependencies, with_closeout
 from .context import Context
 from .observing import LEAD, Scope, ask_check, grant_for, try_fix
 from .resolving import grants_of
@@ -36,16 +36,15 @@ class Trials:
     async def validate(self, runbook: Runbook | ClusterRunbook, stored: Raw, revision: str) -> Validation:
         """Return the report of a runbook without problems, once it is its turn. Errors: those of the API server."""
         async with self._turn:
-            spec, problems, graph = self._context.runbooks.read(revision, stored)
+            spec, problems, _ = self._context.runbooks.read(revision, stored)
             trial = spec.maintenance.trial if spec.maintenance is not None else None
-            tried = None if trial is None or problems else await self._try(runbook, spec, graph, trial)
+            tried = None if trial is None or problems else await self._try(runbook, spec, trial)
             return report(spec, problems, tried, runbook.metadata.generation, self._context.clock.now())
 
     async def _try(
         self,
         runbook: Runbook | ClusterRunbook,
         spec: RunbookSpec,
-        graph: Mapping[str, frozenset[str]],
         trial: Trial,
     ) -> Tried:
         context, namespace = self._context, runbook.metadata.namespace or trial.namespace or ""
@@ -59,15 +58,15 @@ class Trials:
         if not grants:
             message = f"no ActionGrant selects namespace {namespace}"
             return Tried(namespace=namespace, problem=("GrantMissing", message))
-        now = context.clock.now()
+        now, whole = context.clock.now(), with_closeout(spec)
         scope = Scope(
             run=_run_of(runbook, namespace, trial),
-            runbook=spec,
+            runbook=whole,
             parameters=parameters,
             grants=grants,
             since=now - context.settings.scaled(LEAD),
             now=now,
-            dependencies=graph,
+            dependencies=dependencies(whole),
             memo=context.aws.memo(),
         )
         checks = await self._ask(scope)
@@ -76,6 +75,7 @@ class Trials:
         return Tried(
             namespace=namespace,
             checks=tuple(checks[check.name].status for check in spec.checks),
+            closing=tuple(checks[check.name].status for check in whole.checks if check not in spec.checks),
             fixes=fixes,
             permissions=permissions,
         )
@@ -154,7 +154,7 @@ def _needs(
     """Yield what the runbook's actions declare: grant, role, permissions, and where they may be."""
     reads: dict[str, set[str]] = {}
     writes: dict[str, set[str]] = {}
-    entries: list[Check | Fix] = [*spec.checks, *spec.fixes]
+    entries: list[Check | Fix] = [*spec.every_check, *spec.fixes]
     for entry in entries:
         grant, action = grant_for(grants, entry.action), catalogue()[entry.action]
         if grant is None:

@@ -43,7 +43,7 @@ def plan_health(health: Health, runbook: RunbookSpec, catalogue: Catalogue) -> H
         *(step.model_copy(update={"fixes": ()}) for step in runbook.steps),
     )
     recovery = Recovery(checks=tuple(check.name for check in health.checks))
-    whole = runbook.model_copy(update={"steps": steps, "recovery": recovery, "impact": None})
+    whole = runbook.model_copy(update={"steps": steps, "recovery": recovery, "impact": None, "closeout": None})
     problems = validate(whole, catalogue)
     if problems:
         return f"{problems[0].field.replace('spec.steps[0]', 'spec.health (own checks)')}: {problems[0].message}"

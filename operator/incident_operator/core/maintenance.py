@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 
+from ..api.escalation import ContactKind, EscalationPolicySpec
 from ..api.meta import Condition, Metadata, Severity, format_duration
 from ..api.run import CheckState, CheckStatus, IncidentRun
 from ..api.runbook import (
@@ -65,8 +66,23 @@ class Freshness(NamedTuple):
     until: datetime | None = None
 
 
-def freshness(maintenance: Maintenance | None, installed_at: datetime, now: datetime) -> Freshness:
+def leaves_reviewers_open(maintenance: Maintenance | None) -> bool:
+    """Tell whether a runbook is reviewed and names no reviewers of its own: then those on call are."""
+    return maintenance is not None and maintenance.review_every is not None and not maintenance.reviewers
+
+
+def on_call(policy: EscalationPolicySpec | None) -> tuple[str, ...]:
+    """Return the on-call contacts of an EscalationPolicy; nobody without one."""
+    return tuple(c.name for c in policy.contacts if c.kind == ContactKind.ON_CALL) if policy is not None else ()
+
+
+def freshness(
+    maintenance: Maintenance | None, installed_at: datetime, now: datetime, others: Sequence[str] = ()
+) -> Freshness:
     """Tell whether each reviewer's newest review still holds; the first one is due `reviewEvery` after installation.
+
+    Shape: `others` are the reviewers where the runbook names none: the on-call contacts. Where there are none either,
+    anybody's review is enough. Source: the document, "review quarterly with all on-call engineers".
 
     A change of the spec is no review: the record is in the spec, and one contact's entry must not stand for the others.
     """
@@ -77,7 +93,7 @@ def freshness(maintenance: Maintenance | None, installed_at: datetime, now: date
             None, "NotScheduled", "nobody says how often it is reviewed: maintenance.reviewEvery is left out"
         )
     every = min(maintenance.review_every, MOST)
-    newest = _newest_reviews(maintenance, now)
+    newest = _newest_reviews(maintenance, maintenance.reviewers or tuple(others), now)
     due = {who: (at or installed_at) + every for who, at in newest.items()}
     reviewed = [at for at in newest.values() if at is not None]
     whole = min(reviewed) if len(reviewed) == len(newest) else None
@@ -99,15 +115,15 @@ def freshness(maintenance: Maintenance | None, installed_at: datetime, now: date
     )
 
 
-def _newest_reviews(maintenance: Maintenance, now: datetime) -> dict[str, datetime | None]:
+def _newest_reviews(maintenance: Maintenance, reviewers: Sequence[str], now: datetime) -> dict[str, datetime | None]:
     """Return each reviewer's newest review, of those that are not ahead; "" stands for anybody."""
     said = [(review.by, review.at) for review in maintenance.reviews]
     if maintenance.reviewed_at is not None:
         said.append((maintenance.owner, maintenance.reviewed_at))
     said = [(by, at) for by, at in said if at <= now]
-    if not maintenance.reviewers:
+    if not reviewers:
         return {"": latest(at for _, at in said)}
-    return {who: latest(at for by, at in said if by == who) for who in maintenance.reviewers}
+    return {who: latest(at for by, at in said if by == who) for who in reviewers}
 
 
 def _since(who: str, at: datetime | None) -> str:
@@ -169,13 +185,15 @@ class FixTrial:
 class Tried:
     """What a trial came to.
 
-    Shape: `problem` is why it could not begin (reason and message). `permissions` of the grant's roles by simulation,
-    in words; None where one can't be simulated.
+    Shape: `problem` is why it could not begin (reason and message). `closing` are the checks of the close-out: without
+    an incident no alarm could have rung, so that only an Error counts against the runbook. `permissions` of the grant's
+    roles by simulation, in words; None where one can't be simulated.
     """
 
     namespace: str
     problem: tuple[str, str] | None = None
     checks: Sequence[CheckStatus] = ()
+    closing: Sequence[CheckStatus] = ()
     fixes: Sequence[FixTrial] = ()
     permissions: Mapping[str, bool | None] = field(default_factory=dict)
 
@@ -198,7 +216,7 @@ def report(
         findings += _of_trial(tried)
         counts |= {
             ValidationPart.PERMISSIONS: len(tried.permissions),
-            ValidationPart.CHECKS: len(tried.checks),
+            ValidationPart.CHECKS: len(tried.checks) + len(tried.closing),
             ValidationPart.FIXES: len(tried.fixes),
         }
     findings.sort(key=lambda one: one.result != ValidationResult.FAILED)
@@ -226,10 +244,10 @@ def _of_trial(tried: Tried) -> Iterable[ValidationFinding]:
         elif may is None:
             message = "it could not be simulated"
             yield _finding(ValidationPart.PERMISSIONS, unknown, permission, "NotSimulated", message)
-    for check in tried.checks:
+    for check in (*tried.checks, *tried.closing):
         if check.state == CheckState.ERROR:
             yield _finding(ValidationPart.CHECKS, failed, check.name, check.reason or "Error", check.message)
-        elif check.state == CheckState.INCONCLUSIVE:
+        elif check.state == CheckState.INCONCLUSIVE and check not in tried.closing:
             yield _finding(ValidationPart.CHECKS, unknown, check.name, check.reason or "Inconclusive", check.message)
     for fix in tried.fixes:
         if fix.failed:
@@ -252,10 +270,10 @@ def _part(part: ValidationPart, findings: Sequence[ValidationFinding], count: in
 
 def _count_expressions(spec: RunbookSpec) -> int:
     """Return how many expressions there are; one that can't even be taken apart counts as one."""
-    alone = sum(len(check.findings) for check in spec.checks) + sum(fix.when is not None for fix in spec.fixes)
+    alone = sum(len(check.findings) for check in spec.every_check) + sum(fix.when is not None for fix in spec.fixes)
     alone += 2 * (spec.impact is not None)
     found = 0
-    for inputs in (*(check.inputs for check in spec.checks), *(fix.inputs for fix in spec.fixes)):
+    for inputs in (*(check.inputs for check in spec.every_check), *(fix.inputs for fix in spec.fixes)):
         try:
             found += len(tuple(expressions_in(inputs)))
         except ExpressionError:
@@ -265,7 +283,10 @@ def _count_expressions(spec: RunbookSpec) -> int:
 
 def _count_references(spec: RunbookSpec) -> int:
     """Return how many actions, reasons and checks are named."""
-    return len(spec.checks) + sum(1 + len(fix.on_findings) for fix in spec.fixes) + len(spec.recovery.checks)
+    named = len(spec.recovery.checks)
+    if spec.closeout is not None:
+        named += len(spec.closeout.alarms) + len(spec.closeout.watch_also)
+    return len(spec.every_check) + sum(1 + len(fix.on_findings) for fix in spec.fixes) + named
 
 
 class Verdict(NamedTuple):
@@ -316,7 +337,8 @@ class RunbookView:
     """All that the decision may know.
 
     Shape: `since` is when this process first saw this generation. `mine`: whether the namespace of the trial is one of
-    this operator's; else another operator validates it. `made` is a report that was just made.
+    this operator's; else another operator validates it. `made` is a report that was just made. `others` are the
+    reviewers where it names none.
     """
 
     metadata: Metadata
@@ -328,6 +350,7 @@ class RunbookView:
     mine: bool = True
     busy: bool = False
     made: Validation | None = None
+    others: tuple[str, ...] = ()
     timing: Timing = field(default_factory=Timing)
 
     @property
@@ -375,7 +398,7 @@ def decide_runbook(view: RunbookView, now: datetime) -> RunbookDecision:
         }
     )
     view = RunbookView(**{**view.__dict__, "status": status, "made": None})
-    fresh = freshness(view.spec.maintenance, view.metadata.creation_timestamp or now, now)
+    fresh = freshness(view.spec.maintenance, view.metadata.creation_timestamp or now, now, view.others)
     said = {
         "Ready": _ready(view.problems),
         "Validated": _validated(view),

@@ -9,10 +9,11 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from ..api.runbook import Check, Fix, Parameter, ParameterType, RunbookProblem, RunbookSpec
+from ..api.runbook import Check, Fix, Parameter, ParameterType, RunbookProblem, RunbookSpec, Step
 from .catalogue import ActionInfo, Catalogue
 from .expressions import ExpressionError, Scope, checks_read, compile_expression, expressions_in, parameters_read
 from .redact import is_clean, looks_random
@@ -46,6 +47,15 @@ def dependencies(spec: RunbookSpec) -> Mapping[str, frozenset[str]]:
         )
         for check in spec.checks
     }
+
+
+def with_closeout(spec: RunbookSpec) -> RunbookSpec:
+    """Return the runbook as it is asked at the close-out: its checks of that time stand in a last step of their own."""
+    if spec.closeout is None or not spec.closeout.checks:
+        return spec
+    last = Step(name="closeout", title="Close-out", expected_by=timedelta(), checks=spec.closeout.checks)
+    closeout = spec.closeout.model_copy(update={"checks": ()})
+    return spec.model_copy(update={"steps": (*spec.steps, last), "closeout": closeout})
 
 
 def _sources(value: Any) -> tuple[str, ...]:
@@ -85,6 +95,7 @@ class _Validation:
             for f, fix in enumerate(step.fixes):
                 yield from self._fix(f"spec.steps[{s}].fixes[{f}]", fix, reasons)
         yield from self._cycles()
+        yield from self._closeout()
         names = [c.name for c in self.spec.checks]
         for r, name in enumerate(self.spec.recovery.checks):
             if name not in names:
@@ -105,12 +116,26 @@ class _Validation:
 
     def _names(self) -> Iterable[RunbookProblem]:
         for what, names in (
-            ("check", [c.name for c in self.spec.checks]),
+            ("check", [c.name for c in self.spec.every_check]),
             ("fix", [f.name for f in self.spec.fixes]),
         ):
             for name, count in Counter(names).items():
                 if count > 1:
                     yield _problem("spec.steps", f"{count} steps have a {what} {name!r}: names are unique in a runbook")
+
+    def _closeout(self) -> Iterable[RunbookProblem]:
+        """Judge the checks of the close-out, which may read those of the steps and each other, and who names them."""
+        closeout = self.spec.closeout
+        if closeout is None:
+            return
+        whole = _Validation(with_closeout(self.spec), self.catalogue)
+        for c, check in enumerate(closeout.checks):
+            yield from whole._check(f"spec.closeout.checks[{c}]", check)
+        names = [c.name for c in self.spec.every_check]
+        for field, named in (("alarms", closeout.alarms), ("watchAlso", closeout.watch_also)):
+            for n, name in enumerate(named):
+                if name not in names:
+                    yield _problem(f"spec.closeout.{field}[{n}]", f"there is no check {name!r}{_near(name, names)}")
 
     def _reasons(self) -> frozenset[str]:
         known = set(CORE_REASONS)
@@ -217,7 +242,7 @@ class _Validation:
 
     def _cycles(self) -> Iterable[RunbookProblem]:
         try:
-            TopologicalSorter(dependencies(self.spec)).prepare()
+            TopologicalSorter(dependencies(with_closeout(self.spec))).prepare()
         except CycleError as error:
             yield _problem("spec.steps", f"these checks read each other in a circle: {' → '.join(error.args[1])}")
 

@@ -137,6 +137,9 @@ class Watch:
         if kind == "EscalationPolicy":
             for incident in self._store.all("Incident"):
                 self._enqueue("Incident", key_of(incident))
+            for runbooks in ("Runbook", "ClusterRunbook"):  # those on call review the ones that name nobody
+                for runbook in self._store.all(runbooks):
+                    self._enqueue(runbooks, key_of(runbook))
         if kind == "ActionGrant":  # halted, or let go on
             for plan in self._store.all("RemediationPlan"):
                 self._enqueue("RemediationPlan", key_of(plan))

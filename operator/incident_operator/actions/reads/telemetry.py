@@ -57,6 +57,26 @@ def _metrics(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+def _alarms(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Keep whether each alarm works and what it looks at; no description, and no reason, which are free text."""
+    kept = each("MetricAlarms", *_ALARM, *_METRIC_ALARM)(answer) + each("CompositeAlarms", *_ALARM)(answer)
+    return kept  # type: ignore[no-any-return]
+
+
+_ALARM = ("AlarmName", "AlarmArn", "StateValue", "StateUpdatedTimestamp", "ActionsEnabled")
+_METRIC_ALARM = (
+    "Namespace",
+    "MetricName",
+    "Dimensions",
+    "Statistic",
+    "ExtendedStatistic",
+    "Period",
+    "EvaluationPeriods",
+    "Unit",
+    "Metrics",
+)
+
+
 #: By service and operation, as boto3 spells them.
 READS: Mapping[tuple[str, str], ListedRead] = {
     ("logs", "filter_log_events"): ListedRead(
@@ -68,6 +88,7 @@ READS: Mapping[tuple[str, str], ListedRead] = {
         free_text=True,
     ),
     ("cloudwatch", "get_metric_data"): ListedRead(permissions=("cloudwatch:GetMetricData",), project=_metrics),
+    ("cloudwatch", "describe_alarms"): ListedRead(permissions=("cloudwatch:DescribeAlarms",), project=_alarms),
     ("cloudtrail", "lookup_events"): ListedRead(
         permissions=("cloudtrail:LookupEvents",), project=_trail, items="Events", bound=100
     ),

@@ -11,12 +11,14 @@ from .message import about_of, notice_of
 from .opening import has_incident, incident_name, incident_of
 from .view import (
     LIVE,
+    PROVEN_BY,
     AskRecovery,
     Handed,
     IncidentDecision,
     IncidentEffect,
     IncidentView,
     Look,
+    Proof,
     Send,
     detected_at,
 )
@@ -25,12 +27,14 @@ from .words import done_by_hand
 
 __all__ = [
     "LIVE",
+    "PROVEN_BY",
     "AskRecovery",
     "Handed",
     "IncidentDecision",
     "IncidentEffect",
     "IncidentView",
     "Look",
+    "Proof",
     "Send",
     "Ways",
     "about_of",

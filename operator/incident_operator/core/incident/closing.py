@@ -2,16 +2,20 @@
 
 The ticket is updated and stakeholders are told by the [RESOLVED] messages, where their receivers confirmed them;
 metrics are normal where the runbook's own recovery checks pass at +15, +30 and +60 minutes. Whether alarms work and
-what else was hit is asked of people. Source: the document's post-incident procedures.
+what else was hit is asked of the checks that the runbook names for it, at the last of these looks; where it names none,
+or one does not pass, of people. Source: the document's post-incident procedures.
 """
 
 from datetime import datetime, timedelta
 
 from ...api.escalation import ChannelType
 from ...api.incident import CloseOut, Duty, Engagement, IncidentPhase, IncidentStatus
+from ..redact import redact
 from ..story import told
-from .view import CLOSE_OUT_WITHIN, HANDED, LOOKS_AFTER, MACHINE, IncidentView
+from .view import CLOSE_OUT_WITHIN, HANDED, LOOKS_AFTER, MACHINE, PROVEN_BY, IncidentView, Proof
 
+#: What the looks after the end can prove.
+_LOOKED_FOR = frozenset({"metricsNormal", *PROVEN_BY})
 DUTIES = ("ticketUpdated", "stakeholdersTold", "metricsNormal", "alertsWorking", "secondaryImpacts")
 
 
@@ -64,15 +68,23 @@ def _told_by(messages: list[Engagement]) -> str:
 def next_look(view: IncidentView, status: IncidentStatus) -> datetime | None:
     """Return when the recovery checks are to be asked next; None where that is over, or can't be."""
     resolved = status.times.resolved
-    if status.closeout is None or resolved is None or "metricsNormal" not in open_duties(status):
+    if status.closeout is None or resolved is None or not _LOOKED_FOR & set(open_duties(status)):
         return None
     done = status.closeout.looks
     waits = [view.timing.scaled(wait) for wait in LOOKS_AFTER]
     return resolved + waits[len(done)] if len(done) < len(waits) else None
 
 
+def is_last_look(status: IncidentStatus) -> bool:
+    """Tell whether the next look is the last one."""
+    return status.closeout is not None and len(status.closeout.looks) == len(LOOKS_AFTER) - 1
+
+
 def looked(view: IncidentView, status: IncidentStatus, now: datetime) -> IncidentStatus:
-    """Return the status with one more look at the recovery checks after the end; three that pass prove the duty."""
+    """Return the status with one more look at the recovery checks after the end; three that pass prove the duty.
+
+    The last look proves the duties of the runbook's close-out, too; what proves nothing is told, for a person to judge.
+    """
     look, closeout = view.look, status.closeout
     due = next_look(view, status)
     if look is None or closeout is None or due is None or look.at < due:
@@ -86,4 +98,22 @@ def looked(view: IncidentView, status: IncidentStatus, now: datetime) -> Inciden
             closeout, "metricsNormal", MACHINE, now, "recovery checks pass at +15, +30 and +60 minutes"
         )
     timeline = told(status.timeline, now, "MetricsLookedAt", text, "close-out")
+    status = status.model_copy(update={"closeout": closeout, "timeline": timeline})
+    for duty in PROVEN_BY:
+        if number == len(LOOKS_AFTER) and duty in look.duties and duty in open_duties(status):
+            status = _with_proof(status, duty, look.duties[duty], now)
+    return status
+
+
+def _with_proof(status: IncidentStatus, duty: str, proof: Proof, now: datetime) -> IncidentStatus:
+    """Return the status with an open duty done where its checks pass, else with what they saw written beside it."""
+    closeout = status.closeout
+    assert closeout is not None  # noqa: S101  (its duty is open)
+    if proof.state == "Passing":
+        closeout = completed(closeout, duty, MACHINE, now, redact(proof.message))
+    else:
+        seen = redact(f"{proof.state}, a person has to look: {proof.message}")[:1024]
+        duties = tuple(d.model_copy(update={"message": seen}) if d.name == duty else d for d in closeout.duties)
+        closeout = closeout.model_copy(update={"duties": duties})
+    timeline = told(status.timeline, now, "DutyLookedAt", f"{duty}: {proof.state}, {proof.message}", "close-out")
     return status.model_copy(update={"closeout": closeout, "timeline": timeline})

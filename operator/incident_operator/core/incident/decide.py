@@ -8,10 +8,11 @@ from ..conditions import is_true, with_condition
 from ..escalation import respond_by
 from ..schedule import earliest
 from ..story import Tell, bounded_timeline, told
-from .closing import looked, next_look, open_duties, opened, proven
+from .closing import is_last_look, looked, next_look, open_duties, opened, proven
 from .engaging import engage, is_quiet, next_turn, take_note, to_send, upcoming
 from .folding import fold_runs
 from .view import (
+    ASKING,
     CLOSE_OUT_WITHIN,
     DISMISSED,
     LIVE,
@@ -45,7 +46,8 @@ def decide_incident(view: IncidentView, now: datetime) -> IncidentDecision:
     effects += [Send(key=key) for key in to_send(view, status, now)]
     look = next_look(view, status)
     if look is not None and look <= now and view.can_look and view.look is None:
-        effects.append(AskRecovery(run=_last_run(status)))
+        began = status.reopened_at or detected_at(view.incident, now)
+        effects.append(AskRecovery(_last_run(status), is_last_look(status), began))
     status = status.model_copy(update={"timeline": bounded_timeline(status.timeline)})
     return IncidentDecision(status=status, effects=tuple(effects), wake_at=_wake_at(view, status, look, now))
 
@@ -123,7 +125,9 @@ def _closed(view: IncidentView, status: IncidentStatus, now: datetime) -> Incide
             timeline = told(status.timeline, now, "Closed", message)
             status = status.model_copy(update={"phase": IncidentPhase.CLOSED, "timeline": timeline})
     else:
-        late = now >= due
+        # The last look is due when the duties are: what it proves is not late.
+        asking = next_look(view, status) is not None
+        late = now >= (due + ASKING if asking else due)
         done, reason = (False, "Overdue") if late else (None, "DutiesOpen")
         message = f"by {_clock(due)}: {', '.join(left)}"
         if late and not any(c.type == "ClosedOut" and c.reason == "Overdue" for c in status.conditions):
@@ -194,5 +198,5 @@ def _wake_at(view: IncidentView, status: IncidentStatus, look: datetime | None, 
     if status.closeout is not None and status.times.resolved is not None:
         waits += [_settles_at(view, status.times.resolved), look]
         if not is_true(status.conditions, "ClosedOut"):
-            waits.append(status.closeout.due_at)
+            waits += [status.closeout.due_at, status.closeout.due_at + ASKING]
     return earliest(*(at for at in waits if at is not None and at > now))

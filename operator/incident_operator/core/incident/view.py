@@ -22,6 +22,11 @@ CLOSE_OUT_WITHIN = timedelta(hours=1)
 #: After the resolution: when metrics are looked at again. Source: the document's first duty.
 LOOKS_AFTER = (timedelta(minutes=15), timedelta(minutes=30), timedelta(minutes=60))
 
+#: How long the last look may take before its duties count as overdue: it is due when they are.
+ASKING = timedelta(minutes=5)
+#: The duties that checks of the runbook's close-out can prove: duty → the runbook's field.
+PROVEN_BY: Mapping[str, str] = {"alertsWorking": "alarms", "secondaryImpacts": "watchAlso"}
+
 #: Phases in which people are still needed.
 LIVE = frozenset({IncidentPhase.OPEN, IncidentPhase.ACKNOWLEDGED, IncidentPhase.MITIGATED})
 #: Ends by a person's word: it was none of its own.
@@ -44,12 +49,24 @@ class Handed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Proof:
+    """What the checks of one duty answered. Shape: `message` is what was seen, in words."""
+
+    state: Literal["Passing", "Failing", "Unknown"]
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Look:
-    """What the recovery checks of the incident's runbook answered after its end."""
+    """What the recovery checks of the incident's runbook answered after its end.
+
+    Shape: `duties` are the further duties that were asked about at the last look, by name.
+    """
 
     at: datetime
     state: Literal["Passing", "Failing", "Unknown"]
     message: str
+    duties: Mapping[str, Proof] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,9 +105,15 @@ class Send:
 
 @dataclass(frozen=True)
 class AskRecovery:
-    """Ask the recovery checks of the run that ended last; None where no run was at work on it."""
+    """Ask the recovery checks of the run that ended last; None where no run was at work on it.
+
+    Shape: `last` is the look that proves the duties of the runbook's close-out, too. `began` is when the incident did,
+    or when it was opened again.
+    """
 
     run: str | None
+    last: bool
+    began: datetime
 
 
 IncidentEffect = Send | AskRecovery | Tell | Answer
