@@ -51,6 +51,9 @@ def _lines(name: str, runbook: RunbookSpec) -> Iterator[str]:
         yield from _step(number, step, since)
         since = step.expected_by
     yield from _list("Users are well again when", (f"`{check}` passes" for check in runbook.recovery.checks))
+    if runbook.closeout:
+        named = (*runbook.closeout.alarms, *runbook.closeout.watch_also)
+        yield from _list("An hour later still", (f"`{check}` passes" for check in named))
     yield "### Parameters\n"
     yield "| parameter | type | needed | what it is |"
     yield "|---|---|---|---|"
