@@ -51,6 +51,7 @@ SOMETIMES = {
         f"acknowledge incidents.{OURS}"
     ): "never by a request: admission asks for it when Slack or PagerDuty is heard",
     right(f"note incidents.{OURS}"): "as acknowledge",
+    right(f"get escalationpolicies.{OURS}"): "an operator for other namespaces asks for that of its own",
     right(f"get clusterrunbooks.{OURS}"): "a status write met a newer object, mostly another operator's",
 }
 
