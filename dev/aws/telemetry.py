@@ -160,7 +160,7 @@ def get_metric_data(call: Call, principal: Principal, metrics: Metrics, forward:
     results = []
     for query in queries:
         if query not in ours:
-            results.extend(_moto_metric(call, principal, query, start, end))
+            results.extend(moto_metric(principal.account, call.region, query, start, end))
             continue
         stat = query["MetricStat"]
         found = metrics.buckets(principal.account, call.region, stat["Metric"], start, end, int(stat["Period"]))
@@ -178,8 +178,9 @@ def get_metric_data(call: Call, principal: Principal, metrics: Metrics, forward:
     return call.answer({"MetricDataResults": results, "Messages": []})
 
 
-def _moto_metric(call: Call, principal: Principal, query: Any, start: datetime, end: datetime) -> list[dict[str, Any]]:
-    backend = cloudwatch_backends[principal.account][call.region]
+def moto_metric(account: str, region: str, query: Any, start: datetime, end: datetime) -> list[dict[str, Any]]:
+    """Return the results of one query of a namespace that is left to moto."""
+    backend = cloudwatch_backends[account][region]
     naive = [t.astimezone(UTC).replace(tzinfo=None) for t in (start, end)]
     found = backend.get_metric_data(queries=[query], start_time=naive[0], end_time=naive[1])
     return [
@@ -187,7 +188,7 @@ def _moto_metric(call: Call, principal: Principal, query: Any, start: datetime, 
             "Id": r["id"],
             "Label": r["label"],
             "Timestamps": list(r["timestamps"]),
-            "Values": list(r["vals"]),
+            "Values": list(r["values"]),
             "StatusCode": "Complete",
         }
         for r in found
