@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 
 from dev.processes import wait_until
+from dev.shop.grant import written
 from dev.shop.shop import Shop, ShopError
 from dev.shop.storefront import faults, seed
+from dev.shop.storefront.grant import FILE, HEADER, grant
 from dev.shop.storefront.traffic import Felt, Traffic, ask
 from dev.shop.storefront.web import Busy
+from incident_operator.api.grant import ActionGrant
 
 Dump = Callable[[Shop], Any]
 ACCOUNT = 210000000000
@@ -43,7 +46,7 @@ def shop(seeded: Shop) -> Iterator[Shop]:
         part(seeded)
 
 
-def traffic(shop: Shop, rate: float = 20) -> Traffic:
+def traffic(shop: Shop, rate: float = 12) -> Traffic:
     """Return customers."""
     return Traffic(address=seed.address(shop), rate=rate)
 
@@ -81,7 +84,7 @@ def test_customers_are_served(shop: Shop) -> None:
         assert eventually(lambda: customers.felt(5).visits >= 20)
         felt = customers.felt(5)
     assert felt.error_rate == 0
-    assert 0.05 <= felt.median < 1
+    assert 0.15 <= felt.median < 1.5
 
 
 def test_seeding_twice_changes_nothing(shop: Shop, dump: Dump, tmp_path: Path) -> None:
@@ -111,7 +114,7 @@ def test_inc_2023_3421(shop: Shop, journal: Callable[[Shop], list[dict[str, Any]
     """All targets answer 404 on the declared path and 200 on the new one; the group replaces in a loop; it is felt."""
     start = len(journal(shop))
     first = set(seed.addresses(shop))
-    with traffic(shop, rate=30) as customers:
+    with traffic(shop, rate=15) as customers:
         faults.named("inc-2023-3421").break_(shop)
         assert eventually(lambda: "unhealthy" in seed.health(shop).values())
         codes = [
@@ -147,11 +150,11 @@ def test_inc_2023_2890(shop: Shop) -> None:
     faults.named("inc-2023-2890").break_(shop)
     assert eventually(lambda: seed.is_well(shop) and _versions(shop) != {"1"})
     stale = datetime.now(UTC)  # noqa: TID251 a real server is asked
-    with traffic(shop, rate=20) as customers:
+    with traffic(shop, rate=10) as customers:
         assert eventually(lambda: customers.felt(3).visits >= 20)
         calm = customers.felt(2).median
         customers.rate = faults.HEAVY_RATE
-        assert eventually(lambda: customers.felt(1).median >= 4 * calm, 15), customers.felt(1)
+        assert eventually(lambda: customers.felt(1).median >= 3 * calm, 15), customers.felt(1)
         assert eventually(lambda: max(metric(shop, "AWS/EC2", "CPUUtilization", 0.1), default=0) > 90)
         since = (datetime.now(UTC) - stale).total_seconds() / 60  # noqa: TID251
         assert metric(shop, seed.AGENT_NAMESPACE, seed.AGENT_METRIC, max(since - 0.05, 0.01)) == []
@@ -184,16 +187,16 @@ def _versions(shop: Shop) -> set[str]:
 
 def test_one_bad_instance_is_left_out(shop: Shop) -> None:
     """It is felt until the load balancer finds it out."""
-    with traffic(shop, rate=30) as customers:
+    with traffic(shop, rate=15) as customers:
         faults.named("web-one-bad-instance").break_(shop)
         assert eventually(lambda: sorted(seed.health(shop).values()) == ["healthy", "unhealthy"])
         assert customers.felt(10).error_rate > 0
-        assert eventually(lambda: customers.felt(0.5).visits > 5 and customers.felt(0.5).error_rate == 0)
+        assert eventually(lambda: customers.felt(1).visits > 5 and customers.felt(1).error_rate == 0)
 
 
 def test_one_that_says_it_is_well_goes_on_being_felt(shop: Shop) -> None:
     """Both targets are healthy, and every second customer fails."""
-    with traffic(shop, rate=30) as customers:
+    with traffic(shop, rate=15) as customers:
         faults.named("web-one-failing-pages").break_(shop)
         assert eventually(lambda: customers.felt(1).error_rate > 0.3)
         assert set(seed.health(shop).values()) == {"healthy"}
@@ -220,6 +223,12 @@ def test_a_bad_release_fails_on_both_paths(shop: Shop) -> None:
         for path in (seed.HEALTH_PATH, faults.MOVED_PATH)
     }
     assert codes <= {500, 599}
+
+
+def test_the_grant_is_written_out_and_valid() -> None:
+    """`grant.yaml` is generated, and the API takes it."""
+    assert FILE.read_text() == written(grant(), HEADER)
+    assert ActionGrant.model_validate(grant()).spec.aws.resources
 
 
 def test_an_unknown_fault_lists_the_known() -> None:

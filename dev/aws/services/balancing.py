@@ -183,7 +183,7 @@ class Balancing(Service):
                 _place(balancer)
             return balancer
 
-        ELBv2Backend.create_load_balancer = create_load_balancer  # type: ignore[method-assign]
+        ELBv2Backend.create_load_balancer = create_load_balancer  # type: ignore[method-assign,assignment]
         # Which targets there are is decided by Auto Scaling and here, not at once and for good as moto does.
         ELBv2Backend.notify_terminate_instances = lambda *_: None  # type: ignore[method-assign]
 
@@ -334,7 +334,7 @@ class Balancing(Service):
             for region in list(elbv2_backends[account]):
                 backend = elbv2_backends[account][region]
                 for balancer in backend.load_balancers.values():
-                    if balancer.hold is None:
+                    if vars(balancer)["hold"] is None:
                         continue
                     for listener in balancer.listeners.values():
                         group = backend.target_groups.get(_group_arn(listener))

@@ -34,7 +34,7 @@ class Forwarder:
     def __init__(self, count: Count) -> None:
         self._count = count
         self._routes: Mapping[str, Route] = {}
-        self._sites: dict[str, tuple[tuple[str, int], web.AppRunner]] = {}
+        self._sites: dict[str, tuple[tuple[str, int], web.ServerRunner]] = {}
         self._turn: dict[str, int] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._session: ClientSession | None = None
@@ -67,8 +67,8 @@ class Forwarder:
             if arn not in self._sites:
                 runner = web.ServerRunner(web.Server(self._handler(arn), access_log=None))
                 await runner.setup()
-                await web.TCPSite(runner, *where, shutdown_timeout=1.0).start()
-                self._sites[arn] = where, runner  # type: ignore[assignment]
+                await web.TCPSite(runner, *where, shutdown_timeout=0.2).start()
+                self._sites[arn] = where, runner
 
     def _handler(self, arn: str) -> Callable[[web.BaseRequest], Any]:
         async def handle(request: web.BaseRequest) -> web.StreamResponse:

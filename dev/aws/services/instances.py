@@ -117,7 +117,8 @@ class Machine:
 
 def machine_of(instance: Any) -> Machine | None:
     """Return what runs as an instance; None for one that is only a record."""
-    return vars(instance).get("machine")
+    found: Machine | None = vars(instance).get("machine")
+    return found
 
 
 class Instances(Service):
@@ -136,7 +137,7 @@ class Instances(Service):
                 self._adopt(instance)
             return reservation
 
-        EC2Backend.run_instances = run_instances  # type: ignore[method-assign]
+        EC2Backend.run_instances = run_instances  # type: ignore[method-assign,assignment]
         version = LaunchTemplate.create_version
 
         def create_version(template: Any, data: dict[str, Any], description: str) -> Any:
@@ -145,7 +146,7 @@ class Instances(Service):
                 data = {**data, "UserData": parse_user_data(data["UserData"])}
             return version(template, data, description)
 
-        LaunchTemplate.create_version = create_version  # type: ignore[method-assign]
+        LaunchTemplate.create_version = create_version  # type: ignore[method-assign,assignment]
 
     def handlers(self) -> Mapping[tuple[str, str], Handler]:
         """Return what moto leaves out: a reboot is one."""

@@ -118,7 +118,7 @@ class Scaling(Service):
         super().__init__(parts)
         self._alarms = Alarms(clock=parts.clock, metrics=parts.metrics)
         # moto launches and terminates at once and in one breath; here the number is all that a call changes.
-        FakeAutoScalingGroup.set_desired_capacity = _note_capacity  # type: ignore[method-assign]
+        FakeAutoScalingGroup.set_desired_capacity = _note_capacity  # type: ignore[method-assign,assignment]
         AutoScalingBackend.update_attached_target_groups = lambda *_: None  # type: ignore[method-assign]
         AutoScalingBackend.notify_terminate_instances = lambda *_: None  # type: ignore[method-assign]
         InstanceState.launch_template = property(_template_of)  # type: ignore[assignment,method-assign]
@@ -616,7 +616,7 @@ def _run(group: Any, number: int) -> Any:
     if group.ec2_launch_template is not None:
         version = group.ec2_launch_template.get_version(group.launch_template_version).number
         template = {"LaunchTemplateId": group.ec2_launch_template.id, "Version": str(version)}
-    subnets = group.vpc_zone_identifier.split(",") if group.vpc_zone_identifier else [None]
+    subnets = group.vpc_zone_identifier.split(",") if group.vpc_zone_identifier else (None,)
     zones = sorted(group.availability_zones)
     reservation = group.ec2_backend.run_instances(
         group.image_id,

@@ -17,8 +17,8 @@ from .traffic import ask
 MOVED_PATH = "/healthz"
 #: How late the agent of INC-2023-2890 is: longer than anybody waits, whatever the time scale.
 LAG_SECONDS = 12 * 3600
-#: Page views a second that two instances can't carry and four can: each makes 40.
-HEAVY_RATE = 110
+#: Page views a second that two instances can't carry and four can: each makes 13.
+HEAVY_RATE = 34
 
 
 def deploy(shop: Shop, *, minimum: int, **changed: Any) -> None:

@@ -30,8 +30,8 @@ MINIMUM, DESIRED, MAXIMUM = 2, 2, 4
 HEALTH_PATH = "/health"
 #: The agent's metric, which the alarm watches; AWS/EC2 CPUUtilization says the same natively.
 AGENT_NAMESPACE, AGENT_METRIC = "ShopSmart/Agent", "cpu_usage_active"
-#: A page takes this long and an instance makes two at a time: 40 pages a second are all that one instance can do.
-_PAGE_SECONDS, _SLOTS = 0.05, 2
+#: A page takes this long and an instance makes two at a time: 13 pages a second are all that one instance can do.
+_PAGE_SECONDS, _SLOTS = 0.15, 2
 _AGENT_SECONDS = 60
 #: The periods that an alarm of a scaled stack may have. Seconds.
 _PERIODS = (1, 5, 10, 20, 30, 60)
@@ -377,7 +377,8 @@ def is_well(shop: Shop) -> bool:
     found = group_of(shop)
     ready = [i for i in found["Instances"] if i["LifecycleState"] == "InService" and i["HealthStatus"] == "Healthy"]
     states = list(health(shop).values())
-    return len(ready) == len(found["Instances"]) == found["DesiredCapacity"] == states.count("healthy") == len(states)
+    counts = {len(ready), len(found["Instances"]), int(found["DesiredCapacity"]), states.count("healthy"), len(states)}
+    return len(counts) == 1
 
 
 def wait_until_well(shop: Shop, *, seconds: float = 30) -> None:

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from .conftest import Account, allow, eventually
+from .conftest import Account, Caller, allow, eventually, start, where
 from .webtier import GROUP, PORT, TEMPLATE, Tier, request, user_data
+
+ACCOUNT = "100000999999"
 
 
 @pytest.fixture
@@ -225,6 +227,35 @@ def test_an_alarm_scales_out(tier: Tier) -> None:
     scaling.resume_processes(AutoScalingGroupName=GROUP)
     tier.settle(["healthy"] * 4)
     assert any("alarm busy in state ALARM triggered policy out" in a["Cause"] for a in tier.activities)
+
+
+def test_simulators_side_by_side_share_no_address_and_leave_nothing_behind() -> None:
+    """Not even one that is killed: an instance ends with the one that made it."""
+    simulators = [start() for _ in range(2)]
+    try:
+        accounts = [
+            Account(id=ACCOUNT, admin=Caller(url=where(simulator), key=f"SIMADMIN{ACCOUNT}"))
+            for simulator in simulators
+        ]
+        tiers = [Tier(account, desired=1) for account in accounts]
+        for tier in tiers:
+            tier.settle(["healthy"])
+        places = [tier.address(tier.in_service[0]) for tier in tiers] + [tier.host for tier in tiers]
+        assert len(set(places)) == 4
+        assert [request(f"http://{place}:{PORT}/health")[0] for place in places] == [200] * 4
+    finally:
+        for simulator in simulators:
+            simulator.kill()
+            simulator.communicate()
+    assert eventually(lambda: not any(answers(place) for place in places))
+
+
+def answers(place: str) -> bool:
+    """Tell whether somebody answers at an address."""
+    try:
+        return request(f"http://{place}:{PORT}/health")[0] > 0
+    except OSError:
+        return False
 
 
 def test_what_is_not_there_is_said_so(account: Account) -> None:
