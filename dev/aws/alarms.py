@@ -18,7 +18,7 @@ from moto.cloudwatch.models import cloudwatch_backends
 
 from .clock import Clock
 from .identity import Principal
-from .telemetry import METRICS_DELAY, NAMESPACE, Metrics, moto_metric
+from .telemetry import MEASURED, METRICS_DELAY, Metrics, moto_metric
 from .wire import Call, Refused, Reply
 
 Forward = Callable[[], Reply]
@@ -77,9 +77,13 @@ class Alarms:
 
     def looked_at(self, call: Call, principal: Principal, forward: Forward) -> Reply:
         """Answer what shows or changes alarms, each judged up to now."""
-        for alarm in cloudwatch_backends[principal.account][call.region].alarms.values():
-            self._judge(alarm, principal.account, call.region)
+        self.judge(principal.account, call.region)
         return forward()
+
+    def judge(self, account: str, region: str) -> None:
+        """Judge all alarms of a region up to now."""
+        for alarm in cloudwatch_backends[account][region].alarms.values():
+            self._judge(alarm, account, region)
 
     def _judge(self, alarm: Any, account: str, region: str) -> None:
         """Bring an alarm up to now: to the last end of a period whose samples are to be seen."""
@@ -107,7 +111,7 @@ class Alarms:
         dimensions = [{"Name": d.name, "Value": d.value} for d in alarm.dimensions]
         metric = {"Namespace": alarm.namespace, "MetricName": alarm.metric_name, "Dimensions": dimensions}
         period = int(alarm.period)
-        if alarm.namespace == NAMESPACE:
+        if alarm.namespace in MEASURED:
             found = self.metrics.buckets(account, region, metric, start, end, period)
             return {at: sample.statistic(alarm.statistic) for at, sample in found}
         stat = {"Metric": metric, "Period": period, "Stat": alarm.statistic}

@@ -52,10 +52,10 @@ def grant(account: str = DEFAULT_ACCOUNT, label: str = "birthday", name: str = "
     }
 
 
-def written(manifest: Mapping[str, Any]) -> str:
-    """Return a grant as YAML."""
+def written(manifest: Mapping[str, Any], header: str = _HEADER) -> str:
+    """Return a grant as YAML, below a header of comments."""
     plain = json.loads(json.dumps(manifest))  # without the sharing that YAML would write as anchors
-    return _HEADER + yaml.safe_dump(plain, sort_keys=False, width=110)
+    return header + yaml.safe_dump(plain, sort_keys=False, width=110)
 
 
 if __name__ == "__main__":
