@@ -21,6 +21,14 @@ def address(place: Path = ROOT) -> str:
     return own
 
 
+def neighbours(place: Path = ROOT) -> list[str]:
+    """Return the other addresses 127.a.b.2 to .254 of the checkout; none where only 127.0.0.1 can be bound."""
+    own = address(place)
+    if own == "127.0.0.1":
+        return []
+    return [f"{own.rpartition('.')[0]}.{last}" for last in range(2, 255)]
+
+
 def free_ports(host: str, count: int, preferred: tuple[int, ...] = ()) -> list[int]:
     """Return `count` distinct ports free on `host`, the preferred ones where they still are."""
     held: list[socket.socket] = []

@@ -227,7 +227,10 @@ def declare(needs_of: Mapping[str, Callable[[Call, str], Iterator[Need]]]) -> No
 
 def redacted(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return a call's arguments without secrets and without payloads: what a journal may hold."""
-    hidden = {"Body", "ZipFile", "Payload", "Plaintext", "SecretString", "SecretBinary", "Password", "CiphertextBlob"}
+    hidden = {
+        "Body", "ZipFile", "Payload", "Plaintext", "SecretString", "SecretBinary", "Password", "CiphertextBlob",
+        "UserData",
+    }  # fmt: skip
     return {
         key: (f"({len(value) if hasattr(value, '__len__') else 1} hidden)" if key in hidden else _redacted(value))
         for key, value in arguments.items()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import authorization, functions, identity, managed_policies, simulation, storage_rules, telemetry
+from .alarms import Alarms
 from .clock import Clock
 from .faults import Fault, Faults, broken
 from .identity import Principal, Sessions
@@ -38,6 +39,7 @@ class Pipeline:
     faults: Faults
     delayed: Delayed
     metrics: Metrics
+    alarms: Alarms = field(init=False)
     trail: Trail
     invoker: Invoker
     lock: threading.RLock
@@ -47,6 +49,7 @@ class Pipeline:
     _handlers: Mapping[tuple[str, str], Handler] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.alarms = Alarms(clock=self.clock, metrics=self.metrics)
         self._handlers = self._made_handlers()
 
     def answer(self, environ: Environ) -> Reply | None:
@@ -144,12 +147,16 @@ class Pipeline:
                 c, p, self.metrics, f
             ),
             ("cloudwatch", "ListMetrics"): lambda c, p, f: telemetry.list_metrics(c, p, self.metrics, f),
+            ("cloudwatch", "PutMetricAlarm"): self.alarms.put,
+            ("cloudwatch", "PutCompositeAlarm"): self.alarms.refuse_composite,
             ("s3", "PutBucketPolicy"): lambda c, _, f: storage_rules.put_bucket_policy(c, f),
             ("lambda", "CreateFunction"): functions.create_function,
             ("lambda", "ListVersionsByFunction"): lambda c, p, _: functions.list_versions(c, p),
             ("lambda", "PublishVersion"): functions.publish_version,
             ("lambda", "UpdateAlias"): functions.update_alias,
         }
+        for operation in ("DescribeAlarms", "DescribeAlarmsForMetric", "SetAlarmState"):
+            handlers["cloudwatch", operation] = self.alarms.looked_at
         for operation in (
             "UpdateFunctionCode",
             "UpdateFunctionConfiguration",

@@ -5,6 +5,7 @@ import shutil
 import socket
 import tempfile
 import threading
+import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -132,8 +133,11 @@ class Simulator:
 
     def _keep_service(self, service: Service, beat: float) -> None:
         while not self._stopping.wait(beat):
-            with self._pipeline.lock:
-                service.keep_house()
+            try:
+                with self._pipeline.lock:
+                    service.keep_house()
+            except Exception:  # the log says what went wrong; health checks and the like go on
+                traceback.print_exc()
 
     def _application(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         if environ.get("PATH_INFO", "").startswith(PREFIX):

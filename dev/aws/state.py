@@ -5,6 +5,7 @@ from hashlib import sha256
 from typing import Any
 
 from moto.awslambda.models import lambda_backends
+from moto.cloudwatch.models import cloudwatch_backends
 from moto.dynamodb.models import dynamodb_backends
 from moto.iam.models import iam_backends
 from moto.kms.models import kms_backends
@@ -38,6 +39,7 @@ def dump(account: str) -> dict[str, Any]:
         "buckets": {name: _bucket(bucket) for name, bucket in sorted(s3_backends[account]["aws"].buckets.items())},
         "tables": _per_region(dynamodb_backends, account, _tables),
         "keys": _per_region(kms_backends, account, _keys),
+        "alarms": _per_region(cloudwatch_backends, account, _alarms),
     }
 
 
@@ -120,6 +122,18 @@ def _tables(account: str, region: str) -> dict[str, Any]:
             "encryption": table.sse_specification,
         }
     return found
+
+
+def _alarms(account: str, region: str) -> dict[str, Any]:
+    """Return alarms as configured; their state is telemetry."""
+    return {
+        name: {
+            "metric": [alarm.namespace, alarm.metric_name, {d.name: d.value for d in alarm.dimensions}],
+            "threshold": alarm.threshold,
+            "enabled": alarm.actions_enabled,
+        }
+        for name, alarm in sorted(cloudwatch_backends[account][region].alarms.items())
+    }
 
 
 def _keys(account: str, region: str) -> dict[str, Any]:

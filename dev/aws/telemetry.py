@@ -19,8 +19,10 @@ LOGS_DELAY = timedelta(seconds=10)
 METRICS_DELAY = timedelta(seconds=60)
 TRAIL_DELAY = timedelta(seconds=300)
 NAMESPACE = "AWS/Lambda"
+#: What is measured here; all other namespaces are what somebody put there, and moto keeps them.
+MEASURED = frozenset({NAMESPACE, "AWS/ApplicationELB", "AWS/EC2"})
 _PERIODS = frozenset({1, 5, 10, 20, 30})
-_UNITS = {"Duration": "Milliseconds"}
+_UNITS = {"Duration": "Milliseconds", "TargetResponseTime": "Seconds", "CPUUtilization": "Percent"}
 
 
 @dataclass(kw_only=True)
@@ -99,24 +101,33 @@ class _Second:
             "Maximum": self.high,
         }
         if name not in known:
-            raise Refused("InvalidParameterValue", f"the simulator keeps no statistic {name} of {NAMESPACE}")
+            raise Refused("InvalidParameterValue", f"the simulator keeps no statistic {name} of what it measures")
         return known[name]
 
 
 @dataclass(kw_only=True)
 class Metrics:
-    """The metrics of namespace AWS/Lambda, by the second. Any period CloudWatch takes can be asked for."""
+    """The metrics of the namespaces `MEASURED`, by the second. Any period CloudWatch takes can be asked for."""
 
-    _series: dict[tuple[str, str, str, Dimensions], dict[int, _Second]] = field(
+    _series: dict[tuple[str, str, str, str, Dimensions], dict[int, _Second]] = field(
         default_factory=lambda: defaultdict(lambda: defaultdict(_Second))
     )
 
-    def add(self, account: str, region: str, dimensions: Iterable[Dimensions], at: datetime, **values: float) -> None:
+    def add(
+        self,
+        account: str,
+        region: str,
+        dimensions: Iterable[Dimensions],
+        at: datetime,
+        *,
+        namespace: str = NAMESPACE,
+        **values: float,
+    ) -> None:
         """Add one sample of each named metric under each set of dimensions."""
         second = int(at.timestamp())
         for chosen in dimensions:
             for name, value in values.items():
-                self._series[account, region, name, tuple(sorted(chosen))][second].add(value)
+                self._series[account, region, namespace, name, tuple(sorted(chosen))][second].add(value)
 
     def buckets(
         self, account: str, region: str, metric: Mapping[str, Any], start: datetime, end: datetime, period: int
@@ -126,7 +137,7 @@ class Metrics:
             message = f"The parameter Period must be 1, 5, 10, 20, 30 or a multiple of 60, not {period}."
             raise Refused("InvalidParameterValue", message)
         dimensions = tuple(sorted((d["Name"], d["Value"]) for d in metric.get("Dimensions") or ()))
-        series = self._series.get((account, region, metric["MetricName"], dimensions), {})
+        series = self._series.get((account, region, metric["Namespace"], metric["MetricName"], dimensions), {})
         first, last = start.timestamp(), end.timestamp()
         found: dict[int, _Second] = defaultdict(_Second)
         for second, sample in list(series.items()):
@@ -134,23 +145,23 @@ class Metrics:
                 found[second - second % period].join(sample)
         return [(datetime.fromtimestamp(at, UTC), found[at]) for at in sorted(found)]
 
-    def names(self, account: str, region: str) -> list[dict[str, Any]]:
-        """Return all metrics as ListMetrics does."""
+    def names(self, account: str, region: str, namespace: str) -> list[dict[str, Any]]:
+        """Return all metrics of a namespace as ListMetrics does."""
         return [
             {
-                "Namespace": NAMESPACE,
+                "Namespace": namespace,
                 "MetricName": name,
                 "Dimensions": [{"Name": n, "Value": v} for n, v in dimensions],
             }
-            for owner, where, name, dimensions in sorted(self._series)
-            if (owner, where) == (account, region)
+            for owner, where, space, name, dimensions in sorted(self._series)
+            if (owner, where, space) == (account, region, namespace)
         ]
 
 
 def get_metric_data(call: Call, principal: Principal, metrics: Metrics, forward: Callable[[], Reply]) -> Reply:
-    """Answer cloudwatch:GetMetricData: AWS/Lambda from what was measured, other namespaces as moto does."""
+    """Answer cloudwatch:GetMetricData: what was measured, and other namespaces as moto does."""
     queries = call.arguments.get("MetricDataQueries", [])
-    ours = [q for q in queries if (q.get("MetricStat") or {}).get("Metric", {}).get("Namespace") == NAMESPACE]
+    ours = [q for q in queries if (q.get("MetricStat") or {}).get("Metric", {}).get("Namespace") in MEASURED]
     if not ours:
         return forward()
     start, end = _instant(call.arguments["StartTime"]), _instant(call.arguments["EndTime"])
@@ -160,7 +171,7 @@ def get_metric_data(call: Call, principal: Principal, metrics: Metrics, forward:
     results = []
     for query in queries:
         if query not in ours:
-            results.extend(_moto_metric(call, principal, query, start, end))
+            results.extend(moto_metric(principal.account, call.region, query, start, end))
             continue
         stat = query["MetricStat"]
         found = metrics.buckets(principal.account, call.region, stat["Metric"], start, end, int(stat["Period"]))
@@ -178,8 +189,9 @@ def get_metric_data(call: Call, principal: Principal, metrics: Metrics, forward:
     return call.answer({"MetricDataResults": results, "Messages": []})
 
 
-def _moto_metric(call: Call, principal: Principal, query: Any, start: datetime, end: datetime) -> list[dict[str, Any]]:
-    backend = cloudwatch_backends[principal.account][call.region]
+def moto_metric(account: str, region: str, query: Any, start: datetime, end: datetime) -> list[dict[str, Any]]:
+    """Return the results of one query of a namespace that is left to moto."""
+    backend = cloudwatch_backends[account][region]
     naive = [t.astimezone(UTC).replace(tzinfo=None) for t in (start, end)]
     found = backend.get_metric_data(queries=[query], start_time=naive[0], end_time=naive[1])
     return [
@@ -187,7 +199,7 @@ def _moto_metric(call: Call, principal: Principal, query: Any, start: datetime, 
             "Id": r["id"],
             "Label": r["label"],
             "Timestamps": list(r["timestamps"]),
-            "Values": list(r["vals"]),
+            "Values": list(r["values"]),
             "StatusCode": "Complete",
         }
         for r in found
@@ -197,7 +209,7 @@ def _moto_metric(call: Call, principal: Principal, query: Any, start: datetime, 
 def get_metric_statistics(call: Call, principal: Principal, metrics: Metrics, forward: Callable[[], Reply]) -> Reply:
     """Answer cloudwatch:GetMetricStatistics, in the same way."""
     asked = call.arguments
-    if asked.get("Namespace") != NAMESPACE:
+    if asked.get("Namespace") not in MEASURED:
         return forward()
     start, end = _instant(asked["StartTime"]), _instant(asked["EndTime"])
     found = metrics.buckets(principal.account, call.region, asked, start, end, int(asked["Period"]))
@@ -213,14 +225,14 @@ def get_metric_statistics(call: Call, principal: Principal, metrics: Metrics, fo
 
 
 def list_metrics(call: Call, principal: Principal, metrics: Metrics, forward: Callable[[], Reply]) -> Reply:
-    """Answer cloudwatch:ListMetrics of namespace AWS/Lambda; others as moto does."""
+    """Answer cloudwatch:ListMetrics of a namespace that is measured; others as moto does."""
     asked = call.arguments
-    if asked.get("Namespace") != NAMESPACE:
+    if asked.get("Namespace") not in MEASURED:
         return forward()
     wanted = {(d["Name"], d.get("Value")) for d in asked.get("Dimensions") or ()}
     found = [
         m
-        for m in metrics.names(principal.account, call.region)
+        for m in metrics.names(principal.account, call.region, asked["Namespace"])
         if asked.get("MetricName") in (None, m["MetricName"])
         and all(
             any(d["Name"] == name and value in (None, d["Value"]) for d in m["Dimensions"]) for name, value in wanted

@@ -203,6 +203,13 @@ def _resources(call: Call, principal: Principal) -> list[tuple[str, str]]:
         "ResourceArn": "AWS::DynamoDB::Table",
         "KeyId": "AWS::KMS::Key",
         "PermissionsBoundary": "AWS::IAM::Policy",
+        "AutoScalingGroupName": "AWS::AutoScaling::AutoScalingGroup",
+        "TargetGroupArn": "AWS::ElasticLoadBalancingV2::TargetGroup",
+        "ListenerArn": "AWS::ElasticLoadBalancingV2::Listener",
+        "LoadBalancerArn": "AWS::ElasticLoadBalancingV2::LoadBalancer",
+        "LaunchTemplateName": "AWS::EC2::LaunchTemplate",
+        "LaunchTemplateId": "AWS::EC2::LaunchTemplate",
+        "InstanceId": "AWS::EC2::Instance",
     }
     for member, kind in types.items():
         value = call.arguments.get(member)

@@ -28,7 +28,7 @@ def seed(shop: Shop, state_dir: Path) -> Shop:
     """Make all of the shop that is not there, write `shop.json`, and return the shop with everybody's keys."""
     for part in (storage, mail, people, service_policy, function, table_policy, bucket_policy, concurrency):
         part(shop)
-    seeded = shop.with_keys({who: _key(shop, who, user) for who, user in _KEYS.items()})
+    seeded = shop.with_keys({who: key_of(shop, who, user) for who, user in _KEYS.items()})
     seeded.save(state_dir)
     return seeded
 
@@ -102,7 +102,7 @@ def _role(
         iam.put_role_policy(RoleName=name, PolicyName="work", PolicyDocument=policies.text(may))
 
 
-def _key(shop: Shop, who: str, user: str) -> Key:
+def key_of(shop: Shop, who: str, user: str) -> Key:
     """Return a user's key: the known one while it exists, else a new one in place of those whose secret is lost."""
     iam = shop.client("iam")
     there = [k["AccessKeyId"] for k in iam.list_access_keys(UserName=user)["AccessKeyMetadata"]]

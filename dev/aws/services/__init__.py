@@ -15,7 +15,8 @@ from ..permissions import Need
 from ..telemetry import Delayed, Metrics
 from ..wire import Call, Reply
 
-Handler = Callable[[Call, Principal, Callable[[], Reply]], Reply]
+Forward = Callable[[], Reply]
+Handler = Callable[[Call, Principal, Forward], Reply]
 Needs = Callable[[Call, str], Iterator[Need]]
 
 
@@ -73,5 +74,9 @@ def all_of(parts: Parts) -> tuple[Service, ...]:
     return tuple(kind(parts) for kind in _KINDS)
 
 
+from .balancing import Balancing  # noqa: E402 these files need what is above
+from .instances import Instances  # noqa: E402
+from .scaling import Scaling  # noqa: E402
+
 #: Add yours here.
-_KINDS: tuple[type[Service], ...] = ()
+_KINDS: tuple[type[Service], ...] = (Instances, Balancing, Scaling)

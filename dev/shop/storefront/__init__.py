@@ -1,0 +1,1 @@
+"""The storefront: web instances in an Auto Scaling group behind a load balancer, their customers, and their faults."""
