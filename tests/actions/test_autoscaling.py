@@ -224,9 +224,7 @@ def capacity(
     return SetCapacity().plan(given, SetCapacity().observe(given, reader(targets, group)))
 
 
-@pytest.mark.parametrize(
-    ("desired", "maximum", "expected"), [(4, 6, 4), (8, 6, 6), (None, 6, 5), (None, 4, 4)]
-)
+@pytest.mark.parametrize(("desired", "maximum", "expected"), [(4, 6, 4), (8, 6, 6), (None, 6, 5), (None, 4, 4)])
 def test_capacity_rises_to_what_is_wanted_at_most_to_the_maximum(
     desired: int | None, maximum: int, expected: int
 ) -> None:

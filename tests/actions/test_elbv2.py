@@ -1,4 +1,4 @@
-"""Load balancers: who is unhealthy and why, a wrong path told from a broken application, targets never taken wrongly."""
+"""Load balancers: who is unhealthy and why, a wrong path told from a broken application, none taken wrongly."""
 
 from typing import Any
 
