@@ -11,11 +11,11 @@ Source: "Health checks for Application Load Balancer target groups", "Troublesho
 import http.client
 import ipaddress
 import re
-import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from moto.ec2.models import ec2_backends
@@ -265,9 +265,7 @@ class Balancing(Service):
             backend = elbv2_backends[account][region]
             groups.update({f"{region}/{g.name}": _configuration(g) for g in backend.target_groups.values()})
             for balancer in backend.load_balancers.values():
-                listeners = {
-                    str(listener.port): [_group_arn(listener)] for listener in balancer.listeners.values()
-                }
+                listeners = {str(listener.port): [_group_arn(listener)] for listener in balancer.listeners.values()}
                 balancers[f"{region}/{balancer.name}"] = {"listeners": listeners}
         return {"targetGroups": groups, "loadBalancers": balancers} if groups or balancers else {}
 
@@ -367,16 +365,12 @@ class Balancing(Service):
                 continue
             states = [health_of(group, target).state for target in group.targets]
             dimensions = _dimensions(balancer, group)[1:]
-            add = self.parts.metrics.add
             values = {
                 "HealthyHostCount": float(states.count("healthy")),
                 "UnHealthyHostCount": float(states.count("unhealthy")),
             }
-
-            def show(dimensions: Any = dimensions, values: Any = values) -> None:
-                add(backend.account_id, backend.region_name, dimensions, now, namespace=_NAMESPACE, **values)
-
-            self.parts.delayed.later(METRICS_DELAY, show)
+            add = partial(self.parts.metrics.add, backend.account_id, backend.region_name, dimensions, now)
+            self.parts.delayed.later(METRICS_DELAY, partial(add, namespace=_NAMESPACE, **values))
 
     def close(self) -> None:
         """Close all listeners."""
@@ -401,9 +395,8 @@ def _judge(group: Any, known: Checked, found: Health) -> None:
     passed = found.state == "healthy"
     known.row = max(known.row, 0) + 1 if passed else min(known.row, 0) - 1
     new = known.health.state == "initial"
-    if passed and (new or known.row >= int(group.healthy_threshold_count)):
-        known.health = found
-    elif not passed and -known.row >= int(group.unhealthy_threshold_count):
+    enough = 1 if passed and new else int(group.healthy_threshold_count if passed else group.unhealthy_threshold_count)
+    if abs(known.row) >= enough:
         known.health = found
     elif new:
         known.health = _because("initial", "Elb.InitialHealthChecking")

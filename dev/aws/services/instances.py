@@ -21,6 +21,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Any
 
 from moto.cloudwatch.models import cloudwatch_backends
@@ -153,6 +154,27 @@ class Instances(Service):
     def needs(self) -> Mapping[str, Needs]:
         """Return the needs of EC2's calls."""
         return {"ec2": _needs}
+
+    def dump(self, account: str) -> Mapping[str, Any]:
+        """Return launch templates by name: what an instance of the default version would be."""
+        found = {}
+        for region in sorted(ec2_backends[account]):
+            for template in ec2_backends[account][region].launch_templates.values():
+                data = template.default_version().data
+                text = str(data.get("UserData") or "")
+                digest = sha256(text.encode()).hexdigest()[:12]
+                found[f"{region}/{template.name}"] = {"image": data.get("ImageId"), "userData": digest}
+        return {"launchTemplates": dict(sorted(found.items()))} if found else {}
+
+    def touched(self, call: Call, account: str) -> Any:
+        """Return a launch template's default version."""
+        if call.service != "ec2":
+            return None
+        name, identity = call.arguments.get("LaunchTemplateName"), call.arguments.get("LaunchTemplateId")
+        for template in ec2_backends[account][call.region].launch_templates.values():
+            if template.name == name or template.id == identity:
+                return {"default": template.default_version_number}
+        return None
 
     def _adopt(self, instance: Any) -> None:
         """Give a launched instance its address, and let its program start; terminate it where there can be none."""

@@ -58,7 +58,7 @@ class Activity:
 
 @dataclass(kw_only=True)
 class Refresh:
-    """An instance refresh: the instances still to be replaced. Shape: `out` is how many may be away at once."""
+    """An instance refresh. Shape: `old` are the instances still to be replaced; `minimum` percent stay healthy."""
 
     started: datetime
     minimum: float
@@ -137,6 +137,7 @@ class Scaling(Service):
             "ExecutePolicy": self._execute,
             "StartInstanceRefresh": self._refresh,
             "DescribeInstanceRefreshes": self._refreshes,
+            "CancelInstanceRefresh": self._cancel_refresh,
             "SuspendProcesses": self._processes,
             "ResumeProcesses": self._processes,
             "AttachLoadBalancerTargetGroups": self._existing,
@@ -329,6 +330,14 @@ class Scaling(Service):
         refresh = Refresh(started=now, minimum=float(90 if minimum is None else minimum), old=old, total=len(old))
         course.refreshes.insert(0, refresh)
         return call.answer({"InstanceRefreshId": refresh.id})
+
+    def _cancel_refresh(self, call: Call, principal: Principal, forward: Forward) -> Reply:
+        found = [r for r in course_of(_named(call, principal)).refreshes if r.status == "InProgress"]
+        if not found:
+            message = "No in progress or pending Instance Refresh found for Auto Scaling group "
+            raise Refused("ActiveInstanceRefreshNotFound", message + call.arguments["AutoScalingGroupName"])
+        found[0].status, found[0].ended = "Cancelled", self.parts.clock.now()
+        return call.answer({"InstanceRefreshId": found[0].id})
 
     def _refreshes(self, call: Call, principal: Principal, forward: Forward) -> Reply:
         group = _named(call, principal)
@@ -524,7 +533,7 @@ class Scaling(Service):
         refresh.old = [identity for identity in refresh.old if identity in present]
         good = [i for i, s in present.items() if s.lifecycle_state == "InService" and _serves(group, i)]
         if not refresh.old:
-            if len(good) >= group.desired_capacity or refresh.minimum == 0 and len(present) >= group.desired_capacity:
+            if len(good) >= group.desired_capacity or (refresh.minimum == 0 and len(present) >= group.desired_capacity):
                 refresh.status, refresh.ended = "Successful", now
             return
         # At least one at a time, as AWS does, however high the share that must stay; never while any is missing.
@@ -574,9 +583,7 @@ class Scaling(Service):
             course.retry = now + self.parts.clock.scaled(_RETRY)
             return
         instance.autoscaling_group = group
-        state = InstanceState(
-            instance, "Pending", protected_from_scale_in=group.new_instances_protected_from_scale_in
-        )
+        state = InstanceState(instance, "Pending", protected_from_scale_in=group.new_instances_protected_from_scale_in)
         group.instance_states.append(state)
         course.launching[instance.id] = course.begin(f"Launching a new EC2 instance: {instance.id}", cause, now)
 

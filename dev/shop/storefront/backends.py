@@ -18,7 +18,7 @@ class Exhausted(RuntimeError):
 class Database:
     """A small pool of PostgreSQL connections. Shape: `leakEvery` n: each n-th read keeps its connection; 0 for none."""
 
-    def __init__(self, dsn: str, pool: int = 5, leakEvery: int = 0) -> None:  # noqa: N803 as the configuration has it
+    def __init__(self, dsn: str, pool: int = 5, leakEvery: int = 0) -> None:
         self._dsn, self._leak = dsn, leakEvery
         self._idle: deque[Any] = deque()
         self._leaked: list[Any] = []
@@ -44,9 +44,17 @@ class Database:
         self._idle.append(connection)
         self._free.release()
 
+    def close(self) -> None:
+        """Close all connections, leaked ones too."""
+        for connection in (*self._idle, *self._leaked):
+            connection.close()
+
 
 class Cache:
-    """Carts in Redis. Shape: with `cling`, the one connection is kept even where its node takes no more writes."""
+    """Carts in Redis, at an endpoint that may move to another node.
+
+    Shape: with `cling`, the one connection is kept even where its node takes no more writes; else a new one is made.
+    """
 
     def __init__(self, host: str, port: int, cling: bool = False) -> None:
         self._cling = cling
@@ -61,6 +69,10 @@ class Cache:
     def add(self, name: str, product: str) -> None:
         """Add a product to a cart."""
         self._again(lambda: self._client.rpush(f"cart:{name}", product))
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._client.close()
 
     def _again(self, command: Any) -> Any:
         """Run a command; where the node has become a replica or went away, once more on a new connection."""

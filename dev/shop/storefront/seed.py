@@ -17,6 +17,7 @@ from dev.processes import wait_until
 from .. import policies
 from ..seed import key_of
 from ..shop import Shop, ShopError
+from .traffic import ask
 
 GROUP = "shopsmart-prod-asg"
 BALANCER = "shopsmart-prod-alb"
@@ -31,6 +32,9 @@ HEALTH_PATH = "/health"
 AGENT_NAMESPACE, AGENT_METRIC = "ShopSmart/Agent", "cpu_usage_active"
 #: A page takes this long and an instance makes two at a time: 40 pages a second are all that one instance can do.
 _PAGE_SECONDS, _SLOTS = 0.05, 2
+_AGENT_SECONDS = 60
+#: The periods that an alarm of a scaled stack may have. Seconds.
+_PERIODS = (1, 5, 10, 20, 30, 60)
 _PROGRAM = "dev.shop.storefront.web"
 _HEALTH_CHECK: Mapping[str, Any] = {
     "HealthCheckProtocol": "HTTP",
@@ -55,16 +59,18 @@ _KEYS = {"web-deployer": "web-deployer", "web-sre": "web-sre"}
 Part = Callable[[Shop], None]
 
 
-def seed(shop: Shop, state_dir: Path, *, seconds: float = 30) -> Shop:
+def seed(shop: Shop, state_dir: Path, *, time_scale: float = 1, seconds: float = 30) -> Shop:
     """Make all of the storefront that is not there, and return the shop with its people's keys.
 
-    Shape: its instances are healthy when this returns. Errors: ShopError when they are not within `seconds`.
+    Shape: its instances are healthy when this returns; `time_scale` is the stack's, for the alarm's period.
+    Errors: ShopError when they are not within `seconds`.
     """
     people(shop)
     seeded = shop.with_keys({who: key_of(shop, who, user) for who, user in _KEYS.items()})
     seeded.save(state_dir)
     for part in PARTS:
         part(seeded)
+    scaling_policy(seeded, time_scale)
     wait_until_well(seeded, seconds=seconds)
     return seeded
 
@@ -199,7 +205,12 @@ def configuration(**changed: Any) -> dict[str, Any]:
         "healthPath": HEALTH_PATH,
         "slots": _SLOTS,
         "pageSeconds": _PAGE_SECONDS,
-        "agent": {"namespace": AGENT_NAMESPACE, "metric": AGENT_METRIC, "everySeconds": 60, "lagSeconds": 0},
+        "agent": {
+            "namespace": AGENT_NAMESPACE,
+            "metric": AGENT_METRIC,
+            "everySeconds": _AGENT_SECONDS,
+            "lagSeconds": 0,
+        },
         **changed,
     }
 
@@ -215,7 +226,7 @@ def template_data(wanted: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def template(shop: Shop) -> None:
-    """The launch template: version 1 is the default, later versions are deleted."""
+    """The launch template: version 1 is the default. Later versions stay, as nobody launches from them."""
     ec2, wanted = shop.client("ec2"), template_data(configuration())
     found = ec2.describe_launch_templates(Filters=[{"Name": "launch-template-name", "Values": [TEMPLATE]}])
     if not found["LaunchTemplates"]:
@@ -267,8 +278,9 @@ def group_of(shop: Shop) -> Any:
     return next(iter(found["AutoScalingGroups"]), None)
 
 
-def scaling_policy(shop: Shop) -> None:
-    """One more instance while the agent's metric is above 70 %."""
+def scaling_policy(shop: Shop, time_scale: float = 1) -> None:
+    """One more instance while the agent's metric is above 70 % for two periods of two minutes, scaled."""
+    period = next((p for p in _PERIODS if p * time_scale >= 2 * _AGENT_SECONDS), 2 * _AGENT_SECONDS)
     scaling, cloudwatch = shop.client("autoscaling"), shop.client("cloudwatch")
     known = scaling.describe_policies(AutoScalingGroupName=GROUP, PolicyNames=[POLICY])["ScalingPolicies"]
     arn = (
@@ -290,7 +302,7 @@ def scaling_policy(shop: Shop) -> None:
             MetricName=AGENT_METRIC,
             Dimensions=[{"Name": "AutoScalingGroupName", "Value": GROUP}],
             Statistic="Average",
-            Period=60,
+            Period=period,
             EvaluationPeriods=2,
             Threshold=70,
             ComparisonOperator="GreaterThanThreshold",
@@ -299,24 +311,40 @@ def scaling_policy(shop: Shop) -> None:
 
 
 def instances(shop: Shop) -> None:
-    """The instances: those not of the default version, or made to fail, are replaced, and all are healthy at the end.
+    """The instances: those not of the default version, or made to fail, are replaced; all are registered and healthy.
 
     Shape: it is the last part of a fault, after those that decide what a new instance is.
     """
     scaling = shop.client("autoscaling")
-    wanted = default_version(shop)
-    found = group_of(shop)
-    for instance in found["Instances"] if found is not None else ():
-        stale = instance["LaunchTemplate"]["Version"] != wanted or is_failing(shop, instance["InstanceId"])
+    try:
+        scaling.cancel_instance_refresh(AutoScalingGroupName=GROUP)
+    except ClientError as error:
+        if _code(error) != "ActiveInstanceRefreshNotFound":
+            raise
+    wanted, registered = default_version(shop), health(shop)
+    for instance in group_of(shop)["Instances"]:
+        identity = instance["InstanceId"]
+        stale = instance["LaunchTemplate"]["Version"] != wanted or is_failing(shop, identity)
         marked = instance["HealthStatus"] != "Healthy"
         if (stale or marked) and not instance["LifecycleState"].startswith("Terminating"):
-            scaling.terminate_instance_in_auto_scaling_group(
-                InstanceId=instance["InstanceId"], ShouldDecrementDesiredCapacity=False
-            )
+            _replace(shop, identity)
+        elif instance["LifecycleState"] == "InService" and registered.get(identity, "draining") == "draining":
+            shop.client("elbv2").register_targets(TargetGroupArn=target_group_arn(shop), Targets=[{"Id": identity}])
     wait_until_well(shop)
 
 
-PARTS: tuple[Part, ...] = (network, template, target_group, load_balancer, group, scaling_policy)
+def _replace(shop: Shop, identity: str) -> None:
+    """Let the group replace an instance, unless it has let it go in the meantime."""
+    try:
+        shop.client("autoscaling").terminate_instance_in_auto_scaling_group(
+            InstanceId=identity, ShouldDecrementDesiredCapacity=False
+        )
+    except ClientError as error:
+        if "No managed instance found" not in str(error):
+            raise
+
+
+PARTS: tuple[Part, ...] = (network, template, target_group, load_balancer, group)
 
 
 # --- how it is --------------------------------------------------------------------------------------------------------
@@ -340,8 +368,6 @@ def addresses(shop: Shop) -> dict[str, str]:
 
 def is_failing(shop: Shop, instance: str) -> bool:
     """Tell whether an instance in service answers its front page with an error, or not at all."""
-    from .traffic import ask
-
     where = addresses(shop).get(instance)
     return where is not None and ask(f"http://{where}:{PORT}/") >= 500
 

@@ -11,8 +11,6 @@ from collections import deque
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from ..shop import Shop
-
 _PATHS = ("/", "/products/1", "/products/2", "/cart/ada", "/products/3")
 _PATIENCE_SECONDS = 10.0
 #: More than these are never on their way at once.
@@ -57,11 +55,10 @@ class Felt:
 
 @dataclass(kw_only=True)
 class Traffic:
-    """Customers who come `rate` times a second; it can be changed while they come."""
+    """Customers who come `rate` times a second to `address`; the rate can be changed while they come."""
 
-    shop: Shop
+    address: str
     rate: float = 10
-    address: str = ""
     _visits: deque[Visit] = field(default_factory=lambda: deque(maxlen=20_000))
     _stopped: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
@@ -69,9 +66,6 @@ class Traffic:
 
     def __enter__(self) -> "Traffic":
         """Start."""
-        from .seed import address
-
-        self.address = self.address or address(self.shop)
         self._threads = [threading.Thread(target=self._come, name="storefront-traffic", daemon=True)]
         self._threads[0].start()
         return self

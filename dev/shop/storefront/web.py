@@ -8,6 +8,7 @@ release         what it says of itself
 healthPath      where it says that it is well; any other such path is 404
 slots           how many pages it makes at a time
 pageSeconds     how long one page takes: `slots / pageSeconds` pages a second are all it can do, then customers queue
+fail            `pages` or `all` (health too) fail from the beginning; none without
 agent           `{namespace, metric, everySeconds, lagSeconds}`: its monitoring agent, which may lag; none without
 database        `{dsn, pool, leakEvery}`: pages read from it; each n-th keeps its connection for ever; none without
 cache           `{host, port, cling}`: carts are there; a clinging client never leaves its first node; none without
@@ -68,7 +69,7 @@ class Storefront:
     def __init__(self, configuration: Mapping[str, Any]) -> None:
         self.configuration = configuration
         self.busy = Busy(int(configuration.get("slots", 2)))
-        self.fail = ""
+        self.fail = str(configuration.get("fail", ""))
         self._carts: dict[str, list[str]] = {}
         self._database: Any = None
         self._cache: Any = None
@@ -93,6 +94,12 @@ class Storefront:
             return self._page(method, path, body)
         except Exception as error:  # a page that fails is a 500, whatever it failed of
             return 500, {"error": type(error).__name__}
+
+    def close(self) -> None:
+        """Leave database and cache."""
+        for backend in (self._database, self._cache):
+            if backend is not None:
+                backend.close()
 
     def _page(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
         kind, _, name = path.strip("/").partition("/")

@@ -68,7 +68,7 @@ def test_scaling_in_drains_and_terminates(tier: Tier) -> None:
     tier.scaling.set_desired_capacity(AutoScalingGroupName=GROUP, DesiredCapacity=1)
     assert eventually(lambda: tier.states == ["draining", "healthy"])
     (gone,) = before - set(tier.in_service)
-    assert [a["StatusCode"] for a in tier.activities if gone in a["Description"]][0] == "InProgress"
+    assert next(a["StatusCode"] for a in tier.activities if gone in a["Description"]) == "InProgress"
     tier.settle(["healthy"])
     assert eventually(lambda: tier.activities[0]["StatusCode"] == "Successful")
     state = tier.ec2.describe_instances(InstanceIds=[gone])["Reservations"][0]["Instances"][0]["State"]["Name"]
@@ -190,6 +190,22 @@ def test_a_refresh_brings_a_new_release_to_all(tier: Tier) -> None:
     assert '"2.0"' in request(f"http://{tier.host}:{PORT}/health")[1]
 
 
+def test_a_refresh_that_can_not_go_on_is_cancelled(tier: Tier) -> None:
+    """A release that never gets well takes one instance; the others stay, and cancelling leaves it at that."""
+    before = set(tier.in_service)
+    tier.template(fail="all")
+    tier.scaling.start_instance_refresh(AutoScalingGroupName=GROUP, Preferences={"MinHealthyPercentage": 50})
+    assert eventually(lambda: tier.states == ["healthy", "unhealthy"])
+    answer = tier.scaling.cancel_instance_refresh(AutoScalingGroupName=GROUP)
+    found = tier.scaling.describe_instance_refreshes(
+        AutoScalingGroupName=GROUP, InstanceRefreshIds=[answer["InstanceRefreshId"]]
+    )["InstanceRefreshes"]
+    assert [(r["Status"], r["InstancesToUpdate"]) for r in found] == [("Cancelled", 1)]
+    assert len(before & set(tier.in_service)) == 1
+    with pytest.raises(ClientError, match="ActiveInstanceRefreshNotFound"):
+        tier.scaling.cancel_instance_refresh(AutoScalingGroupName=GROUP)
+
+
 def test_an_alarm_scales_out(tier: Tier) -> None:
     """Its policy is executed once per cooldown, never beyond the maximum; not while AlarmNotification is suspended."""
     scaling, cloudwatch = tier.scaling, tier.account.client("cloudwatch")
@@ -221,7 +237,7 @@ def test_what_is_not_there_is_said_so(account: Account) -> None:
         lambda: scaling.suspend_processes(**name),
         lambda: scaling.start_instance_refresh(**name),
     ):
-        with pytest.raises(ClientError, match="ValidationError.*AutoScalingGroup name not found"):
+        with pytest.raises(ClientError, match=r"ValidationError.*AutoScalingGroup name not found"):
             call()
     with pytest.raises(ClientError, match="No managed instance found for instance ID: i-1234"):
         scaling.terminate_instance_in_auto_scaling_group(InstanceId="i-1234", ShouldDecrementDesiredCapacity=False)

@@ -47,6 +47,17 @@ _TRAIL_PARAMETERS = (
     "functionVersion",
     "name",
     "reservedConcurrentExecutions",
+    "autoScalingGroupName",
+    "minSize",
+    "maxSize",
+    "desiredCapacity",
+    "scalingProcesses",
+    "targetGroupArn",
+    "healthCheckPath",
+    "launchTemplateName",
+    "launchTemplateId",
+    "defaultVersion",
+    "instanceId",
 )
 
 
