@@ -69,7 +69,9 @@ class Metric(CheckAction[MetricInputs, MetricFacts]):
     reads = ("cloudwatch:GetMetricData",)
     reasons: ClassVar[Mapping[str, ReasonInfo]] = {
         "ThresholdBreached": ReasonInfo(doc="The newest sample is beyond the threshold."),
-        "MetricStale": ReasonInfo(doc="The metric came, and comes late or no more: what rests on it is blind."),
+        "MetricStale": ReasonInfo(
+            doc="The metric came, and comes late or no more: what rests on it is blind.", root_cause=True
+        ),
     }
 
     def observe(self, inputs: MetricInputs, reader: Reader) -> MetricFacts:
