@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 
 from incident_operator.api.plan import CallState, PlanState, RemediationPlan, Repeat
-from incident_operator.api.run import IncidentRun, IncidentRunStatus
+from incident_operator.api.run import Cancelling, IncidentRun, IncidentRunStatus
 from incident_operator.core.draft import Judgement
 from incident_operator.core.plan import (
     Answered,
+    Await,
+    Awaited,
     CheckUndo,
     Execute,
     Guarded,
@@ -218,3 +220,79 @@ def test_a_plan_of_a_finished_run_expires_untouched() -> None:
     decision = decide_plan(view(a_plan(), run=the_run(settled=True)), NOW)
     assert decision.status.state == PlanState.EXPIRED
     assert decision.effects == ()
+
+
+def rolling() -> RemediationPlan:
+    """Return a plan of two calls whose first is intended; the second waits for what the first brings about."""
+    later = a_call().model_copy(update={"ready_within": timedelta(minutes=5)})
+    plan = a_plan(calls=(a_call(), later))
+    decision = decide_plan(view(plan, replanned=Replanned(at=NOW, same=True, pre_image={})), NOW)
+    return stored(plan, decision.status)
+
+
+DONE_FIRST = Answered(phase="Apply", index=0, attempt=1, ok=True)
+
+
+def test_a_call_that_waits_is_not_intended_before_the_world_is_ready() -> None:
+    """The first result is stored at once; the second call is neither intended nor made."""
+    decision = decide_plan(view(rolling(), answered=DONE_FIRST), NOW)
+    assert [c.state for c in decision.status.calls] == [CallState.SUCCEEDED]
+    assert decision.effects == (Await(1),)
+    plan = stored(rolling(), decision.status)
+    missing = Awaited(at=NOW, index=1, missing="1 of 2 in service")
+    decision = decide_plan(view(plan, awaited=missing), NOW)
+    assert (len(decision.status.calls), decision.effects) == (1, ())
+    assert "1 of 2 in service" in decision.status.message
+    assert decision.wake_at == NOW + plan.spec.verify.every
+    again = decide_plan(view(stored(plan, decision.status), awaited=missing), NOW + plan.spec.verify.every)
+    assert again.effects == (Await(1),)
+
+
+def waiting() -> RemediationPlan:
+    """Return a plan whose first call is made, and whose second waits."""
+    return stored(rolling(), decide_plan(view(rolling(), answered=DONE_FIRST), NOW).status)
+
+
+def test_a_ready_world_lets_the_next_call_be_made() -> None:
+    """Its intent is written first, as for every call."""
+    decision = decide_plan(view(waiting(), awaited=Awaited(at=NOW, index=1, missing="")), NOW)
+    assert decision.effects == (Execute("Apply", 1, 1),)
+    assert (decision.status.calls[1].index, decision.status.calls[1].state) == (1, CallState.INTENDED)
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        Awaited(at=NOW - timedelta(seconds=20), index=1, missing=""),
+        Awaited(at=NOW, index=0, missing=""),
+        None,
+    ],
+)
+def test_an_old_look_or_one_for_another_call_is_no_go(seen: Awaited | None) -> None:
+    """What was ready a while ago may not be any more."""
+    assert decide_plan(view(waiting(), awaited=seen), NOW).effects == (Await(1),)
+
+
+def test_what_does_not_come_in_time_ends_the_plan_for_a_person_to_look() -> None:
+    """Only a look made after the deadline ends it; the calls made stay, and no other is made."""
+    plan, late = waiting(), NOW + timedelta(minutes=5)
+    early = Awaited(at=NOW + timedelta(minutes=4), index=1, missing="1 of 2 in service")
+    assert decide_plan(view(plan, awaited=early), late).effects == (Await(1),)
+    decision = decide_plan(view(plan, awaited=Awaited(at=late, index=1, missing="1 of 2 in service")), late)
+    assert (decision.status.state, decision.status.reason) == (PlanState.INCONCLUSIVE, "NotReadyInTime")
+    assert len(decision.status.calls) == 1
+    assert decision.effects == ()
+
+
+def test_people_stop_a_plan_that_waits() -> None:
+    """A cancelled run makes no further call, however ready the world is."""
+    cancelled = the_run(active_plan=waiting().metadata.name, cancelling=Cancelling(by="alice", at=NOW, then="Leave"))
+    ready = Awaited(at=NOW, index=1, missing="")
+    decision = decide_plan(view(waiting(), run=cancelled, awaited=ready), NOW)
+    assert not any(isinstance(effect, Execute) for effect in decision.effects)
+    assert len(decision.status.calls) == 1
+
+
+def test_one_look_at_a_time_while_a_plan_waits() -> None:
+    """A look that is under way is not begun twice."""
+    assert decide_plan(view(waiting(), busy=True), NOW + timedelta(minutes=1)).effects == ()

@@ -105,6 +105,19 @@ def suspended(group: Any, process: str) -> bool:
     return any(p["ProcessName"] == process for p in group.suspended_processes)
 
 
+def _suspensions(group: Any) -> list[dict[str, str]]:
+    """Return what is suspended, and since when: moto leaves the reason empty."""
+    at = vars(group).get("suspended_at", {})
+    return [
+        {"ProcessName": name, "SuspensionReason": f"User suspended at {at[name]}" if name in at else ""}
+        for name in group._suspended_processes
+    ]
+
+
+def _suspend(group: Any, names: list[str]) -> None:
+    group._suspended_processes = names
+
+
 def _stamp(at: datetime) -> str:
     return f"{at:%Y-%m-%dT%H:%M:%SZ}"
 
@@ -121,6 +134,7 @@ class Scaling(Service):
         FakeAutoScalingGroup.set_desired_capacity = _note_capacity  # type: ignore[method-assign,assignment]
         AutoScalingBackend.update_attached_target_groups = lambda *_: None  # type: ignore[method-assign]
         AutoScalingBackend.notify_terminate_instances = lambda *_: None  # type: ignore[method-assign]
+        FakeAutoScalingGroup.suspended_processes = property(_suspensions, _suspend)  # type: ignore[assignment]
         InstanceState.launch_template = property(_template_of)  # type: ignore[assignment,method-assign]
 
     def handlers(self) -> Mapping[tuple[str, str], Handler]:
@@ -315,6 +329,9 @@ class Scaling(Service):
         if unknown := sorted(asked - PROCESSES):
             raise Refused("ValidationError", f"{unknown[0]} is not a valid process type")
         now = {p["ProcessName"] for p in group.suspended_processes}
+        if call.operation == "SuspendProcesses":
+            at = _stamp(self.parts.clock.now())
+            vars(group).setdefault("suspended_at", {}).update(dict.fromkeys(asked - now, at))
         group.suspended_processes = sorted(now | asked if call.operation == "SuspendProcesses" else now - asked)
         return call.answer({})
 

@@ -134,6 +134,14 @@ class FixAction(Action[I, F]):
     def applied(self, call: Call, inputs: I, facts: F) -> bool | None:
         """Tell whether the facts show this call's effect (after an interruption); None where they can't tell."""
 
+    def lacks(self, made: Sequence[Call], inputs: I, before: F, facts: F) -> str:
+        """Say what the calls made so far have not brought about yet, in words; empty: the next one may be made.
+
+        Asked before each call that says `readyWithin`. `before` is what was observed before the first call.
+        Errors: NotImplementedError for an action whose calls wait for nothing.
+        """
+        raise NotImplementedError(f"{self.name} plans a call that waits, and does not say for what")
+
     def measure(self, inputs: I, reader: Reader) -> Facts:
         """Read what judging needs, since the last call (`reader.since`). The same as planning reads, if not said."""
         return self.observe(inputs, reader)

@@ -18,7 +18,11 @@ from .traffic import metric_period
 
 
 class MetricInputs(Inputs):
-    """A metric, the window, and what is too much or too little. Units: the metric's own."""
+    """A metric, the window, and what is too much or too little. Units: the metric's own.
+
+    `stale_after`: of what comes all the time, that it came and comes no more is a finding; it is less than `window`.
+    That nothing came at all is none: nobody knows then whether it should have.
+    """
 
     namespace: str
     metric_name: str
@@ -28,6 +32,7 @@ class MetricInputs(Inputs):
     period: Duration = timedelta(minutes=1)
     min_samples: int = Field(1, ge=1)
     max_age: Duration = timedelta(minutes=10)
+    stale_after: Duration | None = None
     comparison: Literal["GreaterThan", "LessThan"] = "GreaterThan"
     threshold: float | None = None
     region: str | None = None
@@ -44,13 +49,15 @@ class MetricFacts(Facts):
     lowest: float | None = None
     looked_at: datetime
     too_old: bool = False
+    stale: bool = False
 
 
 class MetricOutput(Output):
-    """The same for expressions."""
+    """The same for expressions; the newest sample's age in seconds."""
 
     samples: int
     latest: float | None = None
+    age_seconds: float | None = None
     total: float = 0
     highest: float | None = None
     lowest: float | None = None
@@ -67,6 +74,9 @@ class Metric(CheckAction[MetricInputs, MetricFacts]):
     reads = ("cloudwatch:GetMetricData",)
     reasons: ClassVar[Mapping[str, ReasonInfo]] = {
         "ThresholdBreached": ReasonInfo(doc="The newest sample is beyond the threshold."),
+        "MetricStale": ReasonInfo(
+            doc="The metric came, and comes late or no more: what rests on it is blind.", root_cause=True
+        ),
     }
 
     def observe(self, inputs: MetricInputs, reader: Reader) -> MetricFacts:
@@ -93,6 +103,7 @@ class Metric(CheckAction[MetricInputs, MetricFacts]):
         pairs = sorted((str(t), float(v)) for s in series for t, v in zip(s["at"], s["values"], strict=True))
         values = [v for _, v in pairs]
         latest_at = parse_instant(pairs[-1][0]) if pairs else None
+        age = reader.now - latest_at if latest_at is not None else timedelta(0)
         return MetricFacts(
             samples=len(values),
             latest=values[-1] if values else None,
@@ -101,7 +112,8 @@ class Metric(CheckAction[MetricInputs, MetricFacts]):
             highest=max(values, default=None),
             lowest=min(values, default=None),
             looked_at=reader.now,
-            too_old=latest_at is not None and reader.now - latest_at > reader.scaled(inputs.max_age),
+            too_old=age > reader.scaled(inputs.max_age),
+            stale=inputs.stale_after is not None and age > reader.scaled(inputs.stale_after),
         )
 
     def output(self, facts: MetricFacts) -> MetricOutput:
@@ -109,6 +121,7 @@ class Metric(CheckAction[MetricInputs, MetricFacts]):
         return MetricOutput(
             samples=facts.samples,
             latest=facts.latest,
+            age_seconds=(facts.looked_at - facts.latest_at).total_seconds() if facts.latest_at else None,
             total=facts.total,
             highest=facts.highest,
             lowest=facts.lowest,
@@ -120,6 +133,9 @@ class Metric(CheckAction[MetricInputs, MetricFacts]):
         if facts.samples < inputs.min_samples:
             message = f"{name}: {facts.samples} samples, {inputs.min_samples} are needed"
             return Unclear(reason="TooFewSamples", message=message)
+        if facts.stale:
+            message = f"{name}: the newest sample is of {facts.latest_at:%H:%M:%S}Z, what rests on it is blind"
+            return [Found(reason="MetricStale", message=message, subject=inputs.metric_name)]
         if facts.too_old:
             message = f"{name}: the newest sample is of {facts.latest_at:%H:%M:%S}Z"
             return Unclear(reason="SamplesTooOld", message=message)

@@ -402,13 +402,15 @@ class Gateway:
             return None
         try:
             return _at(answer, path)
-        except (KeyError, TypeError):
+        except (KeyError, IndexError, TypeError):
             return None
 
     def _fresh(self, grant: AwsGrant, region: str, read: Read, path: str) -> Any:
         """Return a guard's value as it is now."""
         try:
             return _at(self.read(grant, region, read.service, read.operation, read.arguments), path)
+        except (KeyError, IndexError, TypeError):
+            raise CallFailed("MalformedAnswer", definite=True) from None
         except ReadError as error:
             if error.reason in _PASSING:
                 raise _not_sent(error.code or error.reason) from None
@@ -713,7 +715,7 @@ def _with_results(value: Any, results: Mapping[int, Any]) -> Any:
 
 def _at(value: Any, path: str) -> Any:
     for part in path.split("."):
-        value = value[part]
+        value = value[int(part)] if isinstance(value, list) and part.isdigit() else value[part]
     return value
 
 
@@ -723,6 +725,6 @@ def _kept(answer: Mapping[str, Any], paths: Sequence[str]) -> dict[str, Any] | N
     for path in paths:
         try:
             kept[path] = plain(_at(answer, path))
-        except (KeyError, TypeError):
+        except (KeyError, IndexError, TypeError):
             continue
     return kept or None

@@ -132,6 +132,8 @@ def get(
     except urllib3.exceptions.TimeoutError:
         raise ReadError("Timeout", f"{parts.netloc} did not answer in {timeout.total_seconds():g} s") from None
     except (urllib3.exceptions.HTTPError, OSError) as error:
+        if isinstance(error.__cause__ or error.__context__, ConnectionRefusedError):
+            raise ReadError("Refused", f"{parts.netloc} refuses connections") from None
         raise ReadError("Unreachable", f"{parts.netloc} can't be reached: {type(error).__name__}") from None
     return HttpAnswer(
         status=answer.status,

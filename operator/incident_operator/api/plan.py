@@ -87,6 +87,9 @@ class Call(Model):
     volatile: Annotated[tuple[Volatile, ...], Field(max_length=4)] = ()
     #: Dotted paths of the answer that are recorded, for later calls and for undo.
     keep: Annotated[tuple[Annotated[str, Field(max_length=128)], ...], Field(max_length=8)] = ()
+    #: The calls before it must have brought about what the action waits for (`FixAction.lacks`) before this one is
+    #: made, at the latest so long after the one before. None: it is made at once. Real; divided by the time scale.
+    ready_within: Duration | None = None
     summary: Text = ""
 
 

@@ -110,6 +110,8 @@ GATES: Mapping[str, str] = {
 ASKS: Mapping[str, str] = {
     "AccessRemovedOnPurpose": "A protected actor took the access away; giving it back may undo a deliberate decision.",
     "ActorUnknown": "Nobody can name yet who took the access away; CloudTrail shows changes minutes late.",
+    "DatabaseUnknown": "Each new instance opens database connections, and how many are left is not known.",
+    "SuspendedBefore": "The process was suspended before the incident, or nobody can tell when: perhaps on purpose.",
     "BeyondRestorable": "The plan gives access that the grant does not call restorable.",
 }
 
@@ -144,6 +146,7 @@ PLAN_REASONS: Mapping[str, str] = {
     "CallFailed": "The first call was refused, so nothing was changed.",
     "Worse": "The signal shows harm.",
     "NotMeasured": "The signal could not be measured until the deadline.",
+    "NotReadyInTime": "What the next call waits for did not come in time; the calls before it stay in place.",
     "PartlyApplied": "A later call failed; the calls before it stay in place. Read the journal, then finish or undo.",
     "CallUnknown": "A call was interrupted and its effect can't be seen. Look before doing it by hand.",
     "JournalIncomplete": "The plan's stored status lacks an instant it must have.",

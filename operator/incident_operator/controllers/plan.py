@@ -16,6 +16,8 @@ from ..core.plan import (
     FINALIZER,
     TERMINAL,
     Answered,
+    Await,
+    Awaited,
     CheckUndo,
     Execute,
     Guarded,
@@ -52,6 +54,7 @@ class Session:
     replanned: Replanned | None = None
     answered: Answered | None = None
     observed: Observed | None = None
+    awaited: Awaited | None = None
     judged: Judged | None = None
     guarded: Guarded | None = None
     retry_at: datetime | None = None
@@ -162,6 +165,7 @@ class PlanController:
             replanned=session.replanned,
             answered=session.answered,
             observed=session.observed,
+            awaited=session.awaited,
             judged=session.judged,
             guarded=session.guarded,
         )
@@ -223,6 +227,8 @@ class PlanController:
                 seen = session.answered = await effects.execute(plan, phase, index, attempt)
             case Look(phase, index, attempt):
                 seen = session.observed = await effects.look(plan, phase, index, attempt)
+            case Await(index):
+                seen = session.awaited = await effects.awaits(plan, index)
             case Judge():
                 seen = session.judged = await effects.judge(plan)
             case CheckUndo():

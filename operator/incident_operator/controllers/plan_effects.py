@@ -22,6 +22,7 @@ from ..core.gates import closed, outside_grant
 from ..core.plan import (
     FINALIZER,
     Answered,
+    Awaited,
     Guarded,
     Judged,
     Observed,
@@ -31,6 +32,7 @@ from ..core.plan import (
     gate_facts,
 )
 from ..core.planning import aimed, moved_guard, still_matching
+from ..core.redact import redact
 from ..core.run import PASSING_ERRORS
 from .context import Context
 from .observing import grant_for, reader_of, same_plan
@@ -190,6 +192,19 @@ class PlanEffects:
         return Observed(
             phase=phase, index=index, attempt=attempt, applied=applied, world_changed=changed, post_image=image
         )
+
+    async def awaits(self, plan: RemediationPlan, index: int) -> Awaited:
+        """Look whether the calls before this one have brought about what it waits for. A failed read is no yes."""
+        at = self._context.clock.now()
+        grant = await self.grant(plan)
+        if grant is None:
+            return Awaited(at=at, index=index, missing="no ActionGrant permits looking any more")
+        try:
+            action, inputs, facts = await self._observe(plan, grant)
+            before = action.facts_model.model_validate(plan.status.pre_image)
+        except (ReadError, TimeoutError) as error:
+            return Awaited(at=at, index=index, missing=redact(f"it can't be seen whether to go on: {error}"))
+        return Awaited(at=at, index=index, missing=action.lacks(plan.spec.calls[:index], inputs, before, facts))
 
     async def judge(self, plan: RemediationPlan) -> Judged:
         """Observe since the last call, and judge. A read that fails leaves the signal unmeasured."""

@@ -13,6 +13,7 @@ from .view import (
     NOT_SENT,
     RETRY_AFTER,
     RETRYABLE,
+    Await,
     Execute,
     Look,
     Observed,
@@ -94,10 +95,41 @@ def _after(turn: Turn, entry: JournalEntry) -> PlanDecision:
         return _hold(turn, entry, held)
     if again:
         return _again(turn, entry)
+    waits = _awaiting(turn, entry) if phase == "Apply" else None
+    if waits is not None:
+        return waits
     intent = turn.intend(phase, entry.index + 1, 1)
     return turn.write(
         Execute(phase, intent.index, 1), calls=(*journal_with(turn, entry), intent), message=intent.summary, gates=()
     )
+
+
+def _awaiting(turn: Turn, entry: JournalEntry) -> PlanDecision | None:
+    """Wait until the calls so far have brought about what the next one needs; None: it may be made now.
+
+    A look that was made after the deadline decides: a plan that was held that long is not ended unseen.
+    """
+    view, now, index = turn.view, turn.now, entry.index + 1
+    following = turn.calls("Apply")[index]
+    if following.ready_within is None:
+        return None
+    seen = view.awaited if view.awaited is not None and view.awaited.index == index else None
+    if seen is not None and not seen.missing and now < seen.at + BLOCKED_EVERY:
+        return None
+    if view.busy:
+        return turn.stay()
+    until = (entry.finished_at or now) + view.timing.scaled(following.ready_within)
+    journal = journal_with(turn, entry)
+    if seen is not None and seen.missing and seen.at >= until:
+        made = sum(e.phase == "Apply" and e.state in DONE for e in journal)
+        message = f"{made} of {len(turn.calls('Apply'))} calls are made and stay in place; then {seen.missing}"
+        return turn.end(PlanState.INCONCLUSIVE, "NotReadyInTime", message, calls=journal)
+    again = now if seen is None else seen.at + view.timing.scaled(view.plan.spec.verify.every)
+    effects = (Await(index),) if now >= again or not (seen and seen.missing) else ()
+    message = f"next: {following.summary}" + (f"; {seen.missing}" if seen is not None and seen.missing else "")
+    if (journal, message) == (turn.status.calls, turn.status.message):
+        return turn.stay(*effects, wake_at=again if not effects else None)
+    return turn.write(*effects, calls=journal, message=message, gates=(), wake_at=again if not effects else None)
 
 
 def _may_repeat(turn: Turn, entry: JournalEntry) -> bool:

@@ -110,6 +110,15 @@ class Observed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Awaited:
+    """What the calls so far have not brought about yet, before the call of this index may be made; empty: go."""
+
+    at: datetime
+    index: int
+    missing: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Judged:
     """What verification showed at an instant."""
 
@@ -155,6 +164,7 @@ class PlanView:
     replanned: Replanned | None = None
     answered: Answered | None = None
     observed: Observed | None = None
+    awaited: Awaited | None = None
     judged: Judged | None = None
     guarded: Guarded | None = None
 
@@ -207,6 +217,13 @@ class Look:
 
 
 @dataclass(frozen=True)
+class Await:
+    """Look whether the world is ready for the call of this index."""
+
+    index: int
+
+
+@dataclass(frozen=True)
 class Judge:
     """Observe since the last call, and judge."""
 
@@ -221,9 +238,9 @@ class Unprotect:
     """Remove the finalizer: nothing is left to do for this plan."""
 
 
-PlanEffect = Replan | Execute | Look | Judge | CheckUndo | Unprotect | Answer | Tell
+PlanEffect = Replan | Execute | Look | Await | Judge | CheckUndo | Unprotect | Answer | Tell
 #: Effects that take a while: one at a time for a plan.
-SLOW = (Replan, Execute, Look, Judge, CheckUndo)
+SLOW = (Replan, Execute, Look, Await, Judge, CheckUndo)
 
 
 @dataclass(frozen=True, kw_only=True)
