@@ -70,8 +70,11 @@ class Service:
 
 def all_of(parts: Parts) -> tuple[Service, ...]:
     """Return every service."""
-    return tuple(kind(parts) for kind in _KINDS)
+    return tuple(kind(parts) for kind in _kinds())
 
 
-#: Add yours here.
-_KINDS: tuple[type[Service], ...] = ()
+def _kinds() -> tuple[type[Service], ...]:
+    """Return every kind. Add yours here."""
+    from .rds import Rds
+
+    return (Rds,)

@@ -20,6 +20,7 @@ _FILES = (
     "iam",
     "postgres",
     "postgres_backends",
+    "postgres_index",
     "tcp",
 )
 ENTRY_POINTS = "incident_operator.actions"
