@@ -23,6 +23,7 @@ from incident_operator.actions.postgres_backends import (
     TerminateBackends,
     TerminateInputs,
 )
+from incident_operator.actions.postgres_index import CreateIndex, IndexFacts, IndexInputs
 from incident_operator.adapters import sql, sqlcalls
 from incident_operator.adapters.aws import CallFailed
 from incident_operator.adapters.clock import Clock
@@ -30,6 +31,7 @@ from incident_operator.adapters.connections import Connections, Slots, Target
 from incident_operator.api.grant import Probes
 from incident_operator.api.plan import Call, Repeat
 from incident_operator.core.draft import NotApplicable, PlanDraft
+from incident_operator.core.indexing import parse_index
 from incident_operator.core.planning import with_targets
 from tests.actions.reader import DictReader
 from tests.contract.conftest import CANARY
@@ -327,3 +329,128 @@ def test_what_a_call_rests_on_is_looked_at_again(server: Server) -> None:
     assert refused(server, call_of(server), "postgres").code in ("28P01", "RoleTooPowerful")
     assert refused(server, call_of(server, backends=["1;DROP TABLE x.1"])).code == "InvalidRequest"
     assert refused(server, call_of(server, idleSeconds="1; DROP TABLE x")).code == "InvalidRequest"
+
+
+INDEX = IndexInputs(
+    connection="database",
+    operator_connection="operator",
+    instance="orders",
+    statement="CREATE INDEX CONCURRENTLY items_order ON shop.items (order_id)",
+    long_seconds=1,
+)
+
+
+@contextlib.contextmanager
+def without_index(server: Server) -> Iterator[None]:
+    """A test of its own: no index before, none after."""
+    try:
+        yield
+    finally:
+        with admin(server) as connection:
+            connection.execute("DROP INDEX IF EXISTS shop.items_order")
+
+
+def index_facts(server: Server) -> IndexFacts:
+    """Read what there is of the index."""
+    return CreateIndex().observe(INDEX, reader(server))
+
+
+def index_plan(server: Server) -> PlanDraft:
+    """Return the plan for what there is; the test fails where there is none."""
+    assert wait_until(lambda: not index_facts(server).long, seconds=10)
+    draft = CreateIndex().plan(INDEX, index_facts(server))
+    assert isinstance(draft, PlanDraft), draft
+    return draft
+
+
+def make_invalid(server: Server) -> None:
+    """Leave what a failed build leaves: a unique index that can't be, built concurrently."""
+    with admin(server) as connection, pytest.raises(psycopg.errors.UniqueViolation):
+        connection.execute("CREATE UNIQUE INDEX CONCURRENTLY items_order ON shop.items (order_id)")
+
+
+def test_an_index_is_built_found_built_and_dropped(server: Server) -> None:
+    """By the owner's role; the second call changes nothing, and the undo takes it away."""
+    with without_index(server):
+        draft = index_plan(server)
+        (build,) = draft.calls
+        assert make(server, build, "owner") == {"underWay": False}
+        facts = index_facts(server)
+        assert (facts.valid, CreateIndex().applied(build, INDEX, facts)) == (1, True)
+        assert make(server, build, "owner") == {"underWay": False}
+        there = CreateIndex().plan(INDEX, facts)
+        assert isinstance(there, NotApplicable)
+        assert there.reason == "IndexThere"
+        assert CreateIndex().judge(INDEX, facts, facts).outcome is None, "nobody has used it"
+        used = facts.model_copy(update={"scans": 3})
+        assert CreateIndex().judge(INDEX, facts, used).outcome == "Helped"
+        assert draft.undo is not None
+        assert make(server, draft.undo.calls[0], "owner") == {"underWay": False}
+        assert index_facts(server).named == 0
+
+
+def test_the_invalid_remnant_of_a_failed_build_is_removed_first(server: Server) -> None:
+    """It is judged Worse by whoever built it, undone, and taken away before the next build."""
+    with without_index(server):
+        before = index_facts(server)
+        make_invalid(server)
+        after = index_facts(server)
+        assert CreateIndex().judge(INDEX, before, after).outcome == "Worse"
+        draft = index_plan(server)
+        assert draft.revert_if_worse
+        clean, build = draft.calls
+        assert refused(server, build, "owner").code == "InvalidIndexLeft"
+        assert make(server, clean, "owner") == {"underWay": False}
+        assert make(server, build, "owner") == {"underWay": False}
+        assert refused(server, clean, "owner").code == "IndexInUse", "a valid index is never cleaned away"
+        assert index_facts(server).valid == 1
+
+
+def test_a_build_behind_a_long_transaction_is_not_planned_and_goes_on_without_us(server: Server) -> None:
+    """It would only wait; one that was begun waits on the server, and ends when the transaction does."""
+    (build,) = index_plan(server).calls
+    with without_index(server), session(server, "app", "shop", "SELECT count(*) FROM shop.items") as old:
+        assert wait_until(lambda: index_facts(server).long > 0, seconds=10)
+        refusal = CreateIndex().plan(INDEX, index_facts(server))
+        assert isinstance(refusal, NotApplicable)
+        assert refusal.reason == "LongTransactions"
+        old.execute("UPDATE shop.items SET order_id = order_id WHERE id = 1")
+        assert make(server, build, "owner", timeout=timedelta(seconds=2)) == {"underWay": True}
+        waiting = index_facts(server)
+        assert (waiting.valid, waiting.building) == (0, 1)
+        assert CreateIndex().judge(INDEX, waiting, waiting).outcome is None
+        assert make(server, build, "owner", timeout=timedelta(seconds=2)) == {"underWay": True}, "and no second build"
+        old.rollback()
+        assert wait_until(lambda: index_facts(server).valid == 1, seconds=10)
+
+
+def test_an_index_is_made_by_its_owner_only(server: Server) -> None:
+    """PostgreSQL's own word; and a name that another table's index has is never dropped."""
+    with without_index(server):
+        (build,) = index_plan(server).calls
+        assert refused(server, build, "reporting").code == "42501"
+        assert make(server, build, "owner") == {"underWay": False}
+        other = build.model_copy(update={"operation": "drop_index", "arguments": {**build.arguments, "table": "other"}})
+        assert refused(server, other, "owner").code == "IndexElsewhere"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE INDEX items_order ON shop.items (order_id)",
+        "CREATE UNIQUE INDEX CONCURRENTLY items_order ON shop.items (order_id)",
+        "CREATE INDEX CONCURRENTLY items_order ON items (order_id)",
+        "CREATE INDEX CONCURRENTLY items_order ON shop.items (lower(order_id))",
+        "CREATE INDEX CONCURRENTLY items_order ON shop.items (order_id) WHERE order_id > 1",
+        "CREATE INDEX CONCURRENTLY items_order ON shop.items (order_id); DROP TABLE shop.items",
+        "CREATE INDEX CONCURRENTLY items_order ON shop.items (order_id) -- ; DROP TABLE shop.items",
+        "CREATE INDEX CONCURRENTLY items_order ON shop.items USING gist (order_id)",
+        "CREATE INDEX CONCURRENTLY items_order ON shop.items (order_id, order_id)",
+        'CREATE INDEX CONCURRENTLY "a""b" ON shop.items (order_id)',
+        "DROP TABLE shop.items",
+    ],
+)
+def test_no_other_statement_is_taken(statement: str) -> None:
+    """What can call a function, refuse what users write, block the table or do a second thing is no index of ours."""
+    with pytest.raises(ValueError, match=r"write CREATE INDEX|columns are|at most|USING takes"):
+        parse_index(statement)

@@ -84,8 +84,11 @@ def orders(make_world: Callable[..., World]) -> Iterator[Orders]:
 
 def plan_of(world: World, fix: str) -> dict[str, Any]:
     """Return the one plan of a fix that was applied."""
-    (plan,) = [p for p in world.plans() if p["spec"]["fix"] == fix and (p.get("status") or {}).get("startedAt")]
-    return plan
+    plans = [p for p in world.plans() if p["spec"]["fix"] == fix]
+    told = [(p["metadata"]["name"], p["status"].get("state"), p["status"].get("message")) for p in plans]
+    applied = [p for p in plans if p["status"].get("startedAt")]
+    assert len(applied) == 1, told
+    return applied[0]
 
 
 @pytest.mark.parametrize(("ticket", "in_transaction"), [("INC-2023-2156", 0.0), ("INC-2023-0445", 0.5)])
@@ -117,7 +120,7 @@ def test_a_pool_that_is_used_up_is_relieved_of_idle_sessions(
 
 
 def test_a_statement_without_its_index_is_cancelled_and_the_index_is_built(orders: Orders) -> None:
-    """INC-2023-1789: pages time out behind one statement; people agree to cancelling it, then to the index they wrote."""
+    """INC-2023-1789: pages time out behind one statement; people agree to cancelling it, then to an index."""
     world, base, hosts = orders.world, orders.database, orders.hosts
     base.deploy_without_index()
     assert wait_until(lambda: hosts.failing() > 0.4, seconds=30), "pages time out"

@@ -21,6 +21,7 @@ _FILES = (
     "postgres",
     "postgres_backends",
     "postgres_index",
+    "rds",
     "tcp",
 )
 ENTRY_POINTS = "incident_operator.actions"

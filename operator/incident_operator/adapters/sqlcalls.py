@@ -21,7 +21,7 @@ from psycopg.rows import tuple_row
 from ..actions.base import FixAction
 from ..actions.catalogue import catalogue
 from ..actions.ports import ReadError
-from ..actions.postgres_backends import ALLOWED, IDLE, RUNNING
+from ..actions.postgres_backends import CANCEL, TERMINATE
 from ..api.grant import Probes
 from ..api.plan import Call
 from .aws import CallAnswer, CallFailed
@@ -36,23 +36,8 @@ _PASSING = frozenset({"Timeout", "Unreachable", "StartingUp"})
 #: What the answer needs on its way back: the server is given less time than the caller has.
 _MARGIN = timedelta(seconds=1)
 
-_TERMINATE = f"""
-WITH hit AS MATERIALIZED (
-    SELECT a.pid FROM pg_stat_activity a
-    JOIN unnest($4::int4[], $5::int8[]) AS w(pid, started)
-      ON a.pid = w.pid AND (extract(epoch FROM a.backend_start) * 1000000)::int8 = w.started
-    WHERE {ALLOWED} AND {IDLE})
-SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM hit
-"""  # noqa: S608  (constants)
-_CANCEL = f"""
-WITH hit AS MATERIALIZED (
-    SELECT a.pid FROM pg_stat_activity a
-    WHERE {ALLOWED} AND {RUNNING}
-    ORDER BY a.query_start LIMIT $5)
-SELECT count(*) FILTER (WHERE pg_cancel_backend(pid)) FROM hit
-"""  # noqa: S608  (constants)
 _INDEX = """
-SELECT i.indisvalid, pg_catalog.format('%I.%I', tn.nspname, t.relname),
+SELECT i.indisvalid, tn.nspname = $1 AND t.relname = $3,
        EXISTS (SELECT FROM pg_catalog.pg_stat_progress_create_index p WHERE p.relid = i.indrelid)
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -144,29 +129,37 @@ def _terminate(connection: psycopg.Connection[Any], arguments: Mapping[str, Any]
     """End sessions that are still the ones that were planned for: same pid, same start, still idle."""
     pairs = [backend.split(".") for backend in arguments["backends"]]
     given = [float(arguments["idleSeconds"]), [int(pid) for pid, _ in pairs], [int(start) for _, start in pairs]]
-    return {"signalled": _signal(connection, _TERMINATE, [*_whom(arguments), *given], timeout)}
+    return {"signalled": _signal(connection, TERMINATE, [*_whom(arguments), *given], timeout)}
 
 
 def _cancel(connection: psycopg.Connection[Any], arguments: Mapping[str, Any], timeout: timedelta) -> Any:
     """Cancel executions of one statement; the sessions stay."""
     given = [int(arguments["queryid"]), float(arguments["olderThanSeconds"]), int(arguments["limit"])]
-    return {"signalled": _signal(connection, _CANCEL, [*_whom(arguments), *given], timeout)}
+    return {"signalled": _signal(connection, CANCEL, [*_whom(arguments), *given], timeout)}
 
 
-def _index_state(connection: psycopg.Connection[Any], schema: str, name: str) -> tuple[bool, str, bool] | None:
-    """Return whether an index is valid, its table, and whether one is being built there; None without the index."""
+def _index_state(connection: psycopg.Connection[Any], schema: str, table: str, name: str) -> tuple[bool, bool] | None:
+    """Return whether an index is valid, and whether one is being built on its table; None without the index.
+
+    Errors: CallFailed IndexElsewhere where it is one of another table.
+    """
     with psycopg.RawCursor(connection, row_factory=tuple_row) as cursor:
-        cursor.execute(_INDEX, [schema, name])
+        cursor.execute(_INDEX, [schema, name, table])
         row = cursor.fetchone()
-    return (bool(row[0]), str(row[1]), bool(row[2])) if row else None
+    if row is None:
+        return None
+    valid, of_table, building = (bool(value) for value in row)
+    if not of_table:
+        raise CallFailed("IndexElsewhere", definite=True)
+    return valid, building
 
 
 def _create_index(connection: psycopg.Connection[Any], arguments: Mapping[str, Any], timeout: timedelta) -> Any:
     """Build an index concurrently, unless it is there or under way."""
     schema, table, name = arguments["schema"], arguments["table"], arguments["index"]
-    known = _index_state(connection, schema, name)
+    known = _index_state(connection, schema, table, name)
     if known is not None:
-        valid, _, building = known
+        valid, building = known
         if not valid and not building:
             raise CallFailed("InvalidIndexLeft", definite=True)
         return {"underWay": not valid}
@@ -186,12 +179,10 @@ def _create_index(connection: psycopg.Connection[Any], arguments: Mapping[str, A
 def _drop_index(connection: psycopg.Connection[Any], arguments: Mapping[str, Any], timeout: timedelta) -> Any:
     """Drop an index concurrently. Errors: CallFailed IndexElsewhere where it is one of another table."""
     schema, table, name = arguments["schema"], arguments["table"], arguments["index"]
-    known = _index_state(connection, schema, name)
+    known = _index_state(connection, schema, table, name)
     if known is None:
         return {"underWay": False}
-    if known[1] != quoting.Identifier(schema, table).as_string(connection) and known[1] != f"{schema}.{table}":
-        raise CallFailed("IndexElsewhere", definite=True)
-    if arguments.get("onlyInvalid") and (known[0] or known[2]):
+    if arguments.get("onlyInvalid") and any(known):
         raise CallFailed("IndexInUse", definite=True)
     statement = quoting.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(quoting.Identifier(schema, name))
     return {"underWay": _long(connection, statement, timedelta(seconds=arguments["buildSeconds"]), timeout)}
