@@ -1,6 +1,7 @@
 """The calls of plans on a real PostgreSQL: whom they hit, and above all whom they never hit."""
 
 import contextlib
+import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from incident_operator.adapters.clock import Clock
 from incident_operator.adapters.connections import Connections, Slots, Target
 from incident_operator.api.grant import Probes
 from incident_operator.api.plan import Call, Repeat
+from incident_operator.cli import script_postgres
 from incident_operator.core.draft import NotApplicable, PlanDraft
 from incident_operator.core.indexing import parse_index
 from incident_operator.core.planning import with_targets
@@ -454,3 +456,31 @@ def test_no_other_statement_is_taken(statement: str) -> None:
     """What can call a function, refuse what users write, block the table or do a second thing is no index of ours."""
     with pytest.raises(ValueError, match=r"write CREATE INDEX|columns are|at most|USING takes"):
         parse_index(statement)
+
+
+def test_the_printed_lines_are_bash_and_do_the_same(server: Server) -> None:
+    """What `kubectl incident script` prints of a call, executed by the operator's role."""
+    with session(server) as idle, session(server, "reporting") as other:
+        draft, _, _ = planned(server)
+        printed = script_postgres.lines(draft.calls[0], draft.candidates)
+        subprocess.run(["bash", "-n"], input="\n".join(printed), text=True, check=True)
+        assert printed[1].startswith(': "${PG_OPERATOR:?')
+        statement = "\n".join(printed[printed.index(next(p for p in printed if p.endswith("<<'SQL'"))) + 1 : -1])
+        operator = target(server, "operator")
+        with psycopg.connect(
+            host=operator.host, port=operator.port, user="operator", password=CANARY, dbname="postgres", autocommit=True
+        ) as by_hand:
+            by_hand.execute(statement)  # type: ignore[call-overload]
+        assert not lives(idle)
+        assert lives(other)
+    with without_index(server):
+        draft = index_plan(server)
+        assert draft.undo is not None
+        build, drop = (script_postgres.lines(call, ()) for call in (*draft.calls, *draft.undo.calls))
+        assert build[3] == 'CREATE INDEX CONCURRENTLY "items_order" ON "shop"."items"'
+        assert drop[3] == 'DROP INDEX CONCURRENTLY IF EXISTS "shop"."items_order";'
+        with admin(server) as by_hand:
+            by_hand.execute("\n".join(build[3:-1]))  # type: ignore[call-overload]
+            assert index_facts(server).valid == 1
+            by_hand.execute("\n".join(drop[3:-1]))  # type: ignore[call-overload]
+        assert index_facts(server).named == 0

@@ -99,6 +99,7 @@ def test_a_pool_that_is_used_up_is_relieved_of_idle_sessions(
     world, base, hosts = orders.world, orders.database, orders.hosts
     with admin(base.server) as bystander:
         assert hosts.leak(in_transaction=in_transaction), "customers are refused"
+        assert wait_until(lambda: sum(base.idle(seconds=3).values()) == hosts.leaked, seconds=15)
         before = world.dump()
         run = orders.run(f"pool-{ticket.lower()}", ticket)
         plan = orders.approve(run, "endIdleSessions")

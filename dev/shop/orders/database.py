@@ -43,12 +43,14 @@ class Database:
         with databases.admin(self.server) as admin:
             admin.execute("DROP INDEX IF EXISTS orders.items_order_id")
 
-    def idle(self) -> dict[str, int]:
-        """Return how many sessions of the web hosts do nothing, by host."""
+    def idle(self, *, seconds: float = 0) -> dict[str, int]:
+        """Return how many sessions of the web hosts have done nothing for so long, by host."""
         with databases.admin(self.server) as admin:
             rows = admin.execute(
                 "SELECT host(client_addr), count(*) FROM pg_stat_activity "
-                "WHERE usename = 'app' AND state LIKE 'idle%' GROUP BY 1"
+                "WHERE usename = 'app' AND state LIKE 'idle%%' "
+                "AND state_change < clock_timestamp() - make_interval(secs => %s) GROUP BY 1",
+                (seconds,),
             ).fetchall()
         return {str(host): int(count) for host, count in rows}
 
