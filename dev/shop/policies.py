@@ -133,6 +133,7 @@ def roles_of_operator(shop: Shop) -> dict[str, Document]:
         f"arn:aws:iam::{account}:policy/*",
         f"arn:aws:autoscaling:*:{account}:autoScalingGroup:*",
         f"arn:aws:elasticloadbalancing:*:{account}:targetgroup/*",
+        f"arn:aws:rds:*:{account}:db:*",
     ]
     return {
         "IncidentOperatorRead": document(allow("Catalogue", list(permissions()), "*")),

@@ -53,6 +53,13 @@ class DictReader:
         if (service, operation) not in READS:
             raise PermissionError(f"{service}.{operation} is not a listed read")
 
+    def postgres_place(self, connection: str) -> str:
+        """Return where a connection leads; `answers` has it by "place.<connection>"."""
+        answer = self.answers.get(f"place.{connection}", AssertionError(f"{connection} leads nowhere in this test"))
+        if isinstance(answer, Exception):
+            raise answer
+        return str(answer)
+
     def http_get(self, url: str, *, timeout: timedelta, parse_json: bool = False) -> HttpAnswer:
         """Refuse: nothing here probes."""
         raise AssertionError(f"{url} was probed")

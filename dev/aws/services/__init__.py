@@ -1,82 +1,17 @@
-"""Services that behave where moto only keeps records: one file each, made by `all_of`.
+"""Services that behave where moto only keeps records: one file each, or a few that belong together."""
 
-A service answers some calls itself and leaves the rest to moto, says what of its state tests compare, and does what
-goes on without anybody's call: health checks, replacements, failovers.
-"""
+from .balancing import Balancing
+from .instances import Instances
+from .rds import Rds
+from .scaling import Scaling
+from .service import Forward, Handler, Needs, Parts, Service
 
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+__all__ = ["Forward", "Handler", "Needs", "Parts", "Service", "all_of"]
 
-from ..clock import Clock
-from ..identity import Principal
-from ..permissions import Need
-from ..telemetry import Delayed, Metrics
-from ..wire import Call, Reply
-
-Forward = Callable[[], Reply]
-Handler = Callable[[Call, Principal, Forward], Reply]
-Needs = Callable[[Call, str], Iterator[Need]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Parts:
-    """What a service may use of the simulator.
-
-    Shape: `lock` serializes moto: hold it to look at moto's state outside a handler, never while waiting for anything;
-    `stopping` is set when the simulator ends; `delayed` shows things later, scaled.
-    """
-
-    clock: Clock
-    delayed: Delayed
-    metrics: Metrics
-    lock: threading.RLock
-    stopping: threading.Event
-
-
-class Service:
-    """One service, or several that belong together. All methods but `needs` and `close` are called with the lock held.
-
-    Shape: `beat` is how often `keep_house` is called, in seconds, unscaled; None for never.
-    """
-
-    beat: float | None = None
-
-    def __init__(self, parts: Parts) -> None:
-        self.parts = parts
-
-    def handlers(self) -> Mapping[tuple[str, str], Handler]:
-        """Return what is not left to moto alone, by service and operation."""
-        return {}
-
-    def needs(self) -> Mapping[str, Needs]:
-        """Return, by service, which IAM actions on which resources a call needs."""
-        return {}
-
-    def dump(self, account: str) -> Mapping[str, Any]:
-        """Return an account's state as tests compare it, without what changes by itself; `{}` where there is none."""
-        return {}
-
-    def touched(self, call: Call, account: str) -> Any:
-        """Return the present state of what a changing call of this service is about; None for what has none."""
-        return None
-
-    def keep_house(self) -> None:
-        """Do what goes on by itself."""
-
-    def close(self) -> None:
-        """End what was started; the simulator ends."""
+#: Add yours here.
+_KINDS: tuple[type[Service], ...] = (Instances, Balancing, Scaling, Rds)
 
 
 def all_of(parts: Parts) -> tuple[Service, ...]:
     """Return every service."""
     return tuple(kind(parts) for kind in _KINDS)
-
-
-from .balancing import Balancing  # noqa: E402 these files need what is above
-from .instances import Instances  # noqa: E402
-from .scaling import Scaling  # noqa: E402
-
-#: Add yours here.
-_KINDS: tuple[type[Service], ...] = (Instances, Balancing, Scaling)

@@ -25,9 +25,9 @@ from ..identity import Principal
 from ..permissions import Need
 from ..telemetry import METRICS_DELAY
 from ..wire import Call, Refused, Reply
-from . import Forward, Handler, Needs, Parts, Service
 from .forwarding import Forwarder, Route
 from .instances import hold_address
+from .service import Forward, Handler, Needs, Parts, Service
 
 _GAUGES = timedelta(seconds=60)
 _NAMESPACE = "AWS/ApplicationELB"

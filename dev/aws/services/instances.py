@@ -36,7 +36,7 @@ from ..identity import Principal
 from ..permissions import Need
 from ..telemetry import METRICS_DELAY
 from ..wire import Call, Reply
-from . import Forward, Handler, Needs, Parts, Service
+from .service import Forward, Handler, Needs, Parts, Service
 
 #: What an instance may run. Add yours here.
 PROGRAMS = frozenset({"dev.shop.storefront.web"})

@@ -28,9 +28,9 @@ from ..alarms import Alarms
 from ..identity import Principal
 from ..permissions import Need
 from ..wire import Call, Refused, Reply
-from . import Forward, Handler, Needs, Parts, Service
 from .balancing import deregister, drain_delay, health_of
 from .instances import GROUP_TAG, machine_of
+from .service import Forward, Handler, Needs, Parts, Service
 
 PROCESSES = frozenset(
     {

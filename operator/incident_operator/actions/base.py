@@ -122,6 +122,8 @@ class FixAction(Action[I, F]):
     kind = "Fix"
     #: IAM actions that the calls need.
     writes: ClassVar[tuple[str, ...]] = ()
+    #: Operations of service `postgres` that the calls are (`adapters.sqlcalls`).
+    statements: ClassVar[tuple[str, ...]] = ()
     #: What it may cost, and how it is put back, for people who choose it; each plan says both exactly.
     risk: ClassVar[str] = ""
     undo: ClassVar[str] = ""

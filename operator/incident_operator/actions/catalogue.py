@@ -21,6 +21,9 @@ _FILES = (
     "http",
     "iam",
     "postgres",
+    "postgres_backends",
+    "postgres_index",
+    "rds",
     "tcp",
 )
 ENTRY_POINTS = "incident_operator.actions"

@@ -154,6 +154,10 @@ class Reader(Protocol):
         """
         ...
 
+    def postgres_place(self, connection: str) -> str:
+        """Return where a connection of the run leads, `host:port`, without connecting. Errors: ReadError."""
+        ...
+
     def redis(self, connection: str, command: str, *, timeout: timedelta = timedelta(seconds=5)) -> RedisAnswer:
         """Send one command of the list (`core.rediscommand`) to a connection of the run. Errors: ReadError."""
         ...

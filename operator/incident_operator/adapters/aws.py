@@ -581,6 +581,10 @@ class GrantReader:
         rows: Rows = self._memo.get(json.dumps(key), ask)
         return rows
 
+    def postgres_place(self, connection: str) -> str:
+        """Return where a connection leads, by its Secret. Errors: ReadError."""
+        return self._connections.target(connection, "PostgreSQL").place
+
     def redis(self, connection: str, command: str, *, timeout: timedelta = timedelta(seconds=5)) -> RedisAnswer:
         """Send one listed command, once per diagnosis. Errors: ReadError."""
 

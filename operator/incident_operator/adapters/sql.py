@@ -110,7 +110,7 @@ def query(
         address = admitted_address(target.host, target.port, probes, api_server)
         began = monotonic()
         with _session(target, address, timeout) as connection:
-            _require_reader(connection)
+            require_role(connection)
             names, rows = _select(connection, statement, arguments, max_rows)
     withheld = sum(_is_withheld(value) for row in rows for value in row)
     return Rows(
@@ -168,8 +168,8 @@ def _is_withheld(value: Any) -> bool:
     return isinstance(value, str) and (not re.fullmatch(_TOKEN[1:-1], value) or looks_random(value))
 
 
-def _require_reader(connection: psycopg.Connection[Any]) -> None:
-    """Errors: ReadError RoleTooPowerful where the login role could do more than read."""
+def require_role(connection: psycopg.Connection[Any], *, may: frozenset[str] = frozenset()) -> None:
+    """Errors: ReadError RoleTooPowerful where the login role could do more than read, and `may` does not list it."""
     attributes = sql.SQL(", ").join(sql.SQL("r.{}").format(sql.Identifier(a)) for a in _ATTRIBUTES)
     with psycopg.RawCursor(connection, row_factory=tuple_row) as cursor:
         cursor.execute(_ROLE.format(attributes=attributes), [list(_POWERFUL)])
@@ -177,11 +177,11 @@ def _require_reader(connection: psycopg.Connection[Any]) -> None:
     for _, *flags, memberships in roles:
         has = [name for name, flag in zip(_ATTRIBUTES.values(), flags, strict=True) if flag]
         # A superuser is a member of everything: its own attribute says enough.
-        too_much = has or [f"membership in {m}" for m in memberships]
+        too_much = has or [f"membership in {m}" for m in memberships if m not in may]
         if too_much:
             message = (
-                f"the connection's role has {', '.join(too_much)}: checks connect as a role that may only read. "
-                "Create one: CREATE ROLE incident_reader LOGIN PASSWORD '...' IN ROLE pg_monitor"
+                f"the connection's role has {', '.join(too_much)}: more than it is for. "
+                "Create one that may only read: CREATE ROLE incident_reader LOGIN PASSWORD '...' IN ROLE pg_monitor"
             )
             raise ReadError("RoleTooPowerful", message)
 
@@ -189,10 +189,24 @@ def _require_reader(connection: psycopg.Connection[Any]) -> None:
 @contextlib.contextmanager
 def _session(target: Target, address: str, timeout: timedelta) -> Iterator[psycopg.Connection[Any]]:
     """Yield a connection inside a read-only transaction, which is rolled back. Errors: ReadError."""
-    place = target.place
+    place, connection = target.place, connect(target, address, autocommit=False)
+    try:
+        with _deadline(connection, timeout + _GRACE):
+            connection.read_only = True
+            _limit(connection, timeout)
+            yield connection
+    except psycopg.Error as error:
+        raise _failed(error, place, timeout) from None
+    finally:
+        # Nothing to keep and nobody to ask: the server rolls back when the connection goes.
+        connection.pgconn.finish()
+
+
+def connect(target: Target, address: str, *, autocommit: bool) -> psycopg.Connection[Any]:
+    """Return a connection to an admitted address of a target. Errors: ReadError."""
     with _authority(target) as authority:
         try:
-            connection = psycopg.connect(
+            return psycopg.connect(
                 host=target.host,
                 hostaddr=address,
                 port=target.port,
@@ -209,21 +223,11 @@ def _session(target: Target, address: str, timeout: timedelta) -> Iterator[psyco
                 keepalives_interval=2,
                 keepalives_count=3,
                 prepare_threshold=None,
-                autocommit=False,
+                autocommit=autocommit,
                 **_tls(target, authority),
             )
         except psycopg.Error as error:
-            raise _refused(error, place) from None
-    try:
-        with _deadline(connection, timeout + _GRACE):
-            connection.read_only = True
-            _limit(connection, timeout)
-            yield connection
-    except psycopg.Error as error:
-        raise _failed(error, place, timeout) from None
-    finally:
-        # Nothing to keep and nobody to ask: the server rolls back when the connection goes.
-        connection.pgconn.finish()
+            raise _refused(error, target.place) from None
 
 
 def _limit(connection: psycopg.Connection[Any], timeout: timedelta) -> None:

@@ -79,6 +79,8 @@ def markdown(name: str, action: Action[Any, Any]) -> Iterator[str]:
         yield f"Reads with: {', '.join(action.reads)}.\n"
     if isinstance(action, FixAction) and action.writes:
         yield f"Writes with: {', '.join(action.writes)}.\n"
+    if isinstance(action, FixAction) and action.statements:
+        yield f"Calls of PostgreSQL: {', '.join(f'`{name}`' for name in action.statements)}.\n"
     if isinstance(action, FixAction):
         yield from (f"{label}: {text}\n" for label, text in consequences(action) if text)
 
@@ -98,6 +100,7 @@ def explained(name: str, action: Action[Any, Any]) -> Iterator[str]:
     yield from _list("Reads with", action.reads)
     if isinstance(action, FixAction):
         yield from _list("Writes with", action.writes)
+        yield from _list("Calls of PostgreSQL", action.statements)
         for label, text in consequences(action):
             yield from ("", label)
             yield f"  {text or 'Each plan says its own: kubectl incident plan RUN'}"

@@ -22,6 +22,7 @@ from ..actions.reads import READS
 from ..api.meta import format_instant
 from ..api.plan import Call, CallState, JournalEntry, Read, RemediationPlan, Repeat
 from ..core.redact import redact_json
+from . import script_postgres
 from .errors import CommandError
 from .glossary import PLAN_STATES
 from .text import clean
@@ -257,7 +258,11 @@ def _option(name: str, value: Any, shape: Any) -> str:
 
 
 #: How calls of other systems are written, by `service`; all else is AWS.
-WRITERS: dict[str, Writer] = {}
+WRITERS: dict[str, Writer] = {
+    "postgres": lambda call, _, writing: script_postgres.lines(
+        call, writing.plan.status.targets or writing.plan.spec.candidates
+    )
+}
 
 
 def read_command(read: Read, path: str, region: str) -> str:

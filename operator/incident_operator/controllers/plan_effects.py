@@ -7,16 +7,20 @@ controller looks again a little later.
 import logging
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
 
 from ..actions.catalogue import catalogue
 from ..actions.ports import Reader, ReadError
-from ..adapters.aws import CallFailed
+from ..adapters import sqlcalls
+from ..adapters.aws import CallAnswer, CallFailed
+from ..adapters.connections import Connections
 from ..adapters.kube import KubeError, NotFound
 from ..api.grant import ActionGrant
 from ..api.plan import Call, CallState, Guard, RemediationPlan
+from ..api.run import IncidentRun
 from ..core.draft import Judgement, NotApplicable
 from ..core.gates import closed, outside_grant
 from ..core.plan import (
@@ -41,6 +45,7 @@ from .resolving import grants_of
 log = logging.getLogger(__name__)
 
 KIND = "RemediationPlan"
+RUN = "IncidentRun"
 #: How far back an observation for a plan looks, before the plan was made; scaled.
 LOOK_BACK = timedelta(minutes=15)
 
@@ -57,17 +62,31 @@ class PlanEffects:
 
     # --- looking ----------------------------------------------------------------------------------------------
 
-    def _looking(self, plan: RemediationPlan, grant: ActionGrant) -> Reader:
+    async def _looking(self, plan: RemediationPlan, grant: ActionGrant) -> Reader:
         """Return a reader that looks back to before the plan was made."""
         since = plan.metadata.creation_timestamp or self._context.clock.now()
-        return reader_of(self._context, grant, since - self._context.settings.scaled(LOOK_BACK))
+        since -= self._context.settings.scaled(LOOK_BACK)
+        return reader_of(self._context, grant, since, await self._run_of(plan))
+
+    async def _run_of(self, plan: RemediationPlan) -> IncidentRun | None:
+        """Return a plan's own run, whose connections it uses; None where it is gone. Errors: KubeError."""
+        key = (plan.metadata.namespace or "", plan.spec.run_ref.name)
+        raw = self._context.store.get(RUN, key)
+        if raw is None:
+            try:
+                raw = await self._context.kube.get(RUN, *key)
+            except NotFound:
+                return None
+        run = IncidentRun.model_validate(raw)
+        return run if run.metadata.uid == plan.spec.run_ref.uid else None
 
     async def _observe(self, plan: RemediationPlan, grant: ActionGrant) -> tuple[Any, Any, Any]:
         """Return action, inputs and facts of a plan now. Errors: ReadError, TimeoutError, ValidationError."""
         action: Any = catalogue()[plan.spec.action]
         inputs = action.inputs_model.model_validate(plan.spec.inputs)
         timeout = self._context.settings.observe_timeout
-        facts = await self._context.pool.run(action.observe, inputs, self._looking(plan, grant), timeout=timeout)
+        reader = await self._looking(plan, grant)
+        facts = await self._context.pool.run(action.observe, inputs, reader, timeout=timeout)
         return action, inputs, facts
 
     async def replan(self, plan: RemediationPlan, view: PlanView) -> Replanned | None:
@@ -216,7 +235,7 @@ class PlanEffects:
         action: Any = catalogue()[plan.spec.action]
         try:
             inputs = action.inputs_model.model_validate(plan.spec.inputs)
-            reader = reader_of(self._context, grant, plan.status.applied_at or at)
+            reader = reader_of(self._context, grant, plan.status.applied_at or at, await self._run_of(plan))
             facts = await self._context.pool.run(
                 action.measure, inputs, reader, timeout=self._context.settings.observe_timeout
             )
@@ -253,17 +272,20 @@ class PlanEffects:
         }
         timeout = min(call.timeout, self._context.settings.call_timeout)
         try:
-            made = await self._context.pool.run(
-                self._context.aws.execute,
-                aimed(call, plan),
-                grant.spec.aws,
-                plan.spec.region,
-                plan.spec.run_ref.name,
-                results,
-                timeout,
-                plan.status.calls[-1].deadline,
-                timeout=self._context.settings.call_limit(timeout),
-            )
+            if call.service == sqlcalls.SERVICE:
+                made = await self._execute_sql(plan, aimed(call, plan), grant, timeout)
+            else:
+                made = await self._context.pool.run(
+                    self._context.aws.execute,
+                    aimed(call, plan),
+                    grant.spec.aws,
+                    plan.spec.region,
+                    plan.spec.run_ref.name,
+                    results,
+                    timeout,
+                    plan.status.calls[-1].deadline,
+                    timeout=self._context.settings.call_limit(timeout),
+                )
         except CallFailed as failed:
             log.warning("call %s of plan %s: %s", call.operation, plan.metadata.name, failed.code)
             return answered(ok=False, definite=failed.definite, code=failed.code)
@@ -271,6 +293,28 @@ class PlanEffects:
             return answered(ok=False, definite=False, code="Timeout")
         image = await self._image(plan, grant) if phase == "Apply" else None
         return answered(ok=True, request_id=made.request_id, result=made.result, post_image=image)
+
+    async def _execute_sql(
+        self, plan: RemediationPlan, call: Call, grant: ActionGrant, timeout: timedelta
+    ) -> CallAnswer:
+        """Make a call through a connection of the plan's run. Errors: CallFailed, TimeoutError."""
+        context = self._context
+        try:
+            run = await self._run_of(plan)
+        except KubeError:
+            raise CallFailed("NotSentInTime", definite=True) from None
+        if run is None:
+            raise CallFailed("RunGone", definite=True)
+        made = partial(sqlcalls.execute, now=context.clock.now, api_server=context.kube.endpoint)
+        return await context.pool.run(
+            made,
+            call,
+            Connections.of(run, context.kube, context.slots),
+            grant.spec.probes,
+            timeout,
+            plan.status.calls[-1].deadline,
+            timeout=context.settings.call_limit(timeout),
+        )
 
     async def _live_grant(self, plan: RemediationPlan) -> ActionGrant | None:
         """Return the plan's grant as it is at this moment: a halt counts at once. None where it does not cover it."""

@@ -1,0 +1,142 @@
+"""RDS: a change takes its time, waits for its window where it is not to be made at once, and a reboot can fail over.
+
+moto keeps the records; it shows a change at once and never reboots. Source: facts on AWS, 2 and 3. An instance with
+the tag `shopsmart.com/address` is a real server: its endpoint is that address and its own port.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+from moto.rds.models import DBInstance, rds_backends
+
+from ..identity import Principal
+from ..permissions import Need
+from ..wire import Call, Refused, Reply
+from .service import Handler, Needs, Service
+
+ADDRESS_TAG = "shopsmart.com/address"
+#: Unscaled, of the order of real ones.
+MODIFY = timedelta(minutes=8)
+REBOOT = timedelta(minutes=2)
+#: Settings whose change takes a while or an outage, by the API's name: moto's attribute.
+_SLOW = {
+    "DBInstanceClass": "db_instance_class",
+    "MultiAZ": "multi_az",
+    "AllocatedStorage": "allocated_storage",
+    "EngineVersion": "engine_version",
+}
+
+
+def _address(instance: DBInstance) -> str:
+    tagged = next((tag["Value"] for tag in instance.tags if tag["Key"] == ADDRESS_TAG), None)
+    name: str = instance.db_instance_identifier
+    return tagged or f"{name}.aaaaaaaaaa.{instance.region}.rds.amazonaws.com"
+
+
+# moto computes it from the name alone.
+DBInstance.address = property(_address)  # type: ignore[method-assign, assignment]
+
+
+class Rds(Service):
+    """DB instances."""
+
+    def handlers(self) -> Mapping[tuple[str, str], Handler]:
+        """Return what moto does too simply."""
+        return {
+            ("rds", "ModifyDBInstance"): self._modify,
+            ("rds", "RebootDBInstance"): self._reboot,
+        }
+
+    def needs(self) -> Mapping[str, Needs]:
+        """Return what calls of RDS need: the action on the instance."""
+
+        def of(call: Call, account: str) -> Iterator[Need]:
+            name = call.arguments.get("DBInstanceIdentifier")
+            arn = f"arn:aws:rds:{call.region}:{account}:db:{name}" if name else "*"
+            yield Need(action=f"rds:{call.operation}", resource=arn)
+
+        return {"rds": of}
+
+    def dump(self, account: str) -> Mapping[str, Any]:
+        """Return the instances' settings, by region and name."""
+        found = {}
+        for region, backend in rds_backends[account].items():
+            for name, instance in backend.databases.items():
+                found[f"{region}/{name}"] = _shown(instance)
+        return {"rds": found} if found else {}
+
+    def touched(self, call: Call, account: str) -> Any:
+        """Return the instance that a call is about."""
+        name = call.arguments.get("DBInstanceIdentifier")
+        if call.service != "rds" or not name:
+            return None
+        instance = rds_backends[account][call.region].databases.get(name)
+        return _shown(instance) if instance is not None else None
+
+    def _modify(self, call: Call, principal: Principal, forward: Callable[[], Reply]) -> Reply:
+        """Keep slow settings pending; with ApplyImmediately everything that is pending is made, not only this."""
+        asked = {name: call.arguments[name] for name in _SLOW if name in call.arguments}
+        if not asked:
+            return forward()
+        instance = self._available(call, principal)
+        kept = {name: getattr(instance, attribute) for name, attribute in _SLOW.items()}
+        reply = forward()
+        if reply.status >= 400:
+            return reply
+        for name, value in kept.items():
+            setattr(instance, _SLOW[name], value)
+        pending = {**getattr(instance, "pending_modified_values", {}), **asked}
+        instance.pending_modified_values = pending
+        if call.arguments.get("ApplyImmediately"):
+            instance.status = "modifying"
+            self.parts.delayed.later(MODIFY, lambda: _apply(instance, dict(pending)))
+        return reply
+
+    def _reboot(self, call: Call, principal: Principal, forward: Callable[[], Reply]) -> Reply:
+        """Be away for a while; with ForceFailover come back in another zone."""
+        instance = self._available(call, principal)
+        failover = bool(call.arguments.get("ForceFailover"))
+        if failover and not instance.multi_az:
+            raise Refused("InvalidParameterCombination", "Failover requires Multi-AZ.")
+        reply = forward()
+        instance.status = "rebooting"
+
+        def back() -> None:
+            instance.status = "available"
+            if failover:
+                instance.availability_zone = _other_zone(instance.availability_zone, call.region)
+
+        self.parts.delayed.later(REBOOT, back)
+        return reply
+
+    @staticmethod
+    def _available(call: Call, principal: Principal) -> Any:
+        """Return the instance. Errors: Refused where there is none, or it is busy."""
+        name = call.arguments["DBInstanceIdentifier"]
+        instance = rds_backends[principal.account][call.region].databases.get(name)
+        if instance is None:
+            raise Refused("DBInstanceNotFound", f"DBInstance {name} not found.", status=404)
+        if instance.status != "available":
+            raise Refused("InvalidDBInstanceState", f"DB instance {name} is not in available state.")
+        return instance
+
+
+def _apply(instance: Any, pending: Mapping[str, Any]) -> None:
+    for name, value in pending.items():
+        setattr(instance, _SLOW[name], value)
+    instance.pending_modified_values = {}
+    instance.status = "available"
+
+
+def _other_zone(zone: str | None, region: str) -> str:
+    return f"{region}b" if zone != f"{region}b" else f"{region}a"
+
+
+def _shown(instance: Any) -> dict[str, Any]:
+    return {
+        "status": instance.status,
+        "zone": instance.availability_zone,
+        "pending": dict(getattr(instance, "pending_modified_values", {})),
+        **{name: getattr(instance, attribute) for name, attribute in _SLOW.items()},
+    }

@@ -1,0 +1,1 @@
+"""The orders department: a PostgreSQL with orders, and the web hosts that ask it."""

@@ -1,0 +1,142 @@
+"""The database tickets, replayed: a real PostgreSQL is filled or slowed down, and a run repairs it.
+
+Judged from outside: by the web hosts' customers, by PostgreSQL's own books, and by the simulator's journal.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from dev.databases import admin
+from dev.processes import wait_until
+from dev.shop.orders import grant as orders_grant
+from dev.shop.orders.database import INDEX, INSTANCE, Database, database
+from dev.shop.orders.hosts import METRICS, Hosts
+from dev.shop.orders.seed import seed
+
+from .world import World, outcome, story
+
+
+@dataclass(kw_only=True)
+class Orders:
+    """The orders department in a world."""
+
+    world: World
+    database: Database
+    hosts: Hosts
+
+    def run(self, name: str, ticket: str, *, apply_up_to: str = "None", **parameters: Any) -> str:
+        """Apply a run as alice; return its name."""
+        self.world.apply(
+            {
+                "apiVersion": "ops.shopsmart.com/v1alpha1",
+                "kind": "IncidentRun",
+                "metadata": {"name": name, "namespace": self.world.name},
+                "spec": {
+                    "incident": {"ticket": ticket, "title": "Orders can't be looked up", "severity": "P1"},
+                    "runbookRef": {"kind": "ClusterRunbook", "name": "database-performance"},
+                    "parameters": {
+                        "databaseInstance": INSTANCE,
+                        "applicationUsers": ["app"],
+                        "errorNamespace": METRICS,
+                        "idleSeconds": 2,
+                        "slowSeconds": 2,
+                        "maxFailedPercent": 20,
+                        **parameters,
+                    },
+                    "connections": orders_grant.connections(),
+                    "automation": {"applyUpTo": apply_up_to, "askUpTo": "Destructive"},
+                },
+            }
+        )
+        return name
+
+    def problems(self, run: str) -> set[str]:
+        """Return the reasons of what a run finds wrong now."""
+        return {f["reason"] for f in self.world.status(run)["findings"] if f["kind"] == "Problem"}
+
+    def approve(self, run: str, fix: str) -> dict[str, Any]:
+        """Let bob agree to a plan; return it."""
+        plan = self.world.open_plan(run, fix)
+        word = self.world.say("bob", "Approve", plan, tier=plan["spec"]["tier"])
+        assert self.world.answer(word)["status"] == "True"
+        return plan
+
+
+@pytest.fixture
+def orders(make_world: Callable[..., World]) -> Iterator[Orders]:
+    """The orders department, well, with customers who come."""
+    world = make_world()
+    with database() as base:
+        seed(world.shop, base)
+        world.admin.apply(
+            [
+                orders_grant.grant(world.shop.account, world.name, world.name, base),
+                *orders_grant.secrets(world.name, base),
+            ]
+        )
+        with Hosts(base, world.shop) as hosts, world.operator():
+            assert wait_until(lambda: len(hosts.felt) >= 8 and hosts.failing() == 0, seconds=20)
+            yield Orders(world=world, database=base, hosts=hosts)
+
+
+def plan_of(world: World, fix: str) -> dict[str, Any]:
+    """Return the one plan of a fix that was applied."""
+    plans = [p for p in world.plans() if p["spec"]["fix"] == fix]
+    told = [(p["metadata"]["name"], p["status"].get("state"), p["status"].get("message")) for p in plans]
+    applied = [p for p in plans if p["status"].get("startedAt")]
+    assert len(applied) == 1, told
+    return applied[0]
+
+
+@pytest.mark.parametrize(("ticket", "in_transaction"), [("INC-2023-2156", 0.0), ("INC-2023-0445", 0.5)])
+def test_a_pool_that_is_used_up_is_relieved_of_idle_sessions(
+    orders: Orders, ticket: str, in_transaction: float
+) -> None:
+    """A release gives no connection back, until customers are refused; a person agrees to ending the idle ones."""
+    world, base, hosts = orders.world, orders.database, orders.hosts
+    with admin(base.server) as bystander:
+        assert hosts.leak(in_transaction=in_transaction), "customers are refused"
+        assert wait_until(lambda: sum(base.idle(seconds=3).values()) == hosts.leaked, seconds=15)
+        before = world.dump()
+        run = orders.run(f"pool-{ticket.lower()}", ticket)
+        plan = orders.approve(run, "endIdleSessions")
+        assert {"ConnectionsExhausted", "ConnectionsHeldIdle"} <= orders.problems(run)
+        status = world.finished(run)
+        assert bystander.execute("SELECT 1").fetchone() == (1,), "a superuser's session is never ended"
+    assert outcome(status) == "Resolved/Runbook", story(status)
+    assert sum(base.idle().values()) < 5, "PostgreSQL itself says that they are gone"
+    assert hosts.failing() == 0
+    applied = plan_of(world, "endIdleSessions")
+    assert applied["metadata"]["name"] == plan["metadata"]["name"]
+    assert applied["status"]["state"] == "Helped"
+    (call,) = applied["status"]["calls"]
+    assert call["result"]["signalled"] == hosts.leaked
+    assert world.dump() == before, "nothing in AWS was changed: no scale-out, no resize"
+    assert world.changes_by_operator() == []
+    secrets = list(base.passwords.values())
+    assert not any(secret in str([status, applied, world.log()]) for secret in secrets)
+
+
+def test_a_statement_without_its_index_is_cancelled_and_the_index_is_built(orders: Orders) -> None:
+    """INC-2023-1789: pages time out behind one statement; people agree to cancelling it, then to an index."""
+    world, base, hosts = orders.world, orders.database, orders.hosts
+    base.deploy_without_index()
+    assert wait_until(lambda: hosts.failing() > 0.4, seconds=30), "pages time out"
+    before = world.dump()
+    run = orders.run("missing-index", "INC-2023-1789", indexStatement=INDEX)
+    orders.approve(run, "cancelStatement")
+    assert "StatementDominates" in orders.problems(run)
+    orders.approve(run, "buildIndex")
+    status = world.finished(run)
+    assert outcome(status) == "Resolved/Runbook", story(status)
+    (cancelled,) = plan_of(world, "cancelStatement")["status"]["calls"]
+    assert cancelled["result"]["signalled"] >= 3
+    built = plan_of(world, "buildIndex")
+    assert built["status"]["state"] == "Helped"
+    assert base.has_index(), "PostgreSQL itself says that it is valid"
+    assert wait_until(lambda: hosts.failing() == 0, seconds=10)
+    assert world.dump() == before, "nothing in AWS was changed"
+    assert world.changes_by_operator() == []
