@@ -48,6 +48,11 @@ _LAMBDA_NAMES = {
     "PutFunctionConcurrency": "20171031",
     "DeleteFunctionConcurrency": "20171031",
 }
+#: S3's events have names of their own for some calls.
+_S3_NAMES = {
+    "PutPublicAccessBlock": "PutBucketPublicAccessBlock",
+    "DeletePublicAccessBlock": "DeleteBucketPublicAccessBlock",
+}
 _ATTRIBUTES = ("ResourceName", "EventName", "Username", "EventId", "EventSource", "ReadOnly", "AccessKeyId")
 _PAGE = 50
 
@@ -111,6 +116,7 @@ def event_of(call: Call, principal: Principal, at: datetime, reply: Reply) -> di
     region = "us-east-1" if call.service in _GLOBAL else call.region
     code = reply.error_code
     name = call.operation + (_LAMBDA_NAMES.get(call.operation, "") if call.service == "lambda" else "")
+    name = _S3_NAMES.get(name, name) if call.service == "s3" else name
     body: dict[str, Any] = {
         "eventVersion": "1.09",
         "userIdentity": _identity(principal, call.scope.access_key),

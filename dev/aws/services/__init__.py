@@ -73,5 +73,8 @@ def all_of(parts: Parts) -> tuple[Service, ...]:
     return tuple(kind(parts) for kind in _KINDS)
 
 
+# Each file imports `Service` from here.
+from .storage import Storage  # noqa: E402
+
 #: Add yours here.
-_KINDS: tuple[type[Service], ...] = ()
+_KINDS: tuple[type[Service], ...] = (Storage,)
