@@ -10,7 +10,20 @@ from ..core.catalogue import ActionInfo, Catalogue
 from .base import Action, CheckAction, FixAction, registry
 
 #: One file per target system.
-_FILES = ("aws", "awslambda", "cache", "cloudtrail", "cloudwatch", "http", "iam", "postgres", "s3", "tcp")
+_FILES = (
+    "aws",
+    "awslambda",
+    "cache",
+    "cloudtrail",
+    "cloudwatch",
+    "evidence",
+    "http",
+    "iam",
+    "iam_credentials",
+    "postgres",
+    "s3",
+    "tcp",
+)
 ENTRY_POINTS = "incident_operator.actions"
 
 
