@@ -111,6 +111,16 @@ ASKS: Mapping[str, str] = {
     "AccessRemovedOnPurpose": "A protected actor took the access away; giving it back may undo a deliberate decision.",
     "ActorUnknown": "Nobody can name yet who took the access away; CloudTrail shows changes minutes late.",
     "BeyondRestorable": "The plan gives access that the grant does not call restorable.",
+    "ContainmentIsForPeople": (
+        "The plan takes access away from somebody for good: no machine decides that, and none puts it back."
+    ),
+    "OwnServiceUsesKey": (
+        "Calls with the key came from networks that are our own: disabling it may break a service of ours."
+    ),
+    "OwnUseUnknown": (
+        "Nobody can tell whether a service of ours uses the key: no networks of our own are named, or CloudTrail "
+        "shows no call."
+    ),
 }
 
 #: `status.state` of a plan.
