@@ -4,7 +4,7 @@ Within one account a call is allowed by the caller's policies or by the resource
 wins. A boundary and session policies limit both, but for a resource policy that names the very session.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from moto.dynamodb.models import dynamodb_backends
@@ -14,7 +14,7 @@ from moto.s3.models import s3_backends
 
 from .identity import Principal, role_named
 from .permissions import Need, key_arn, needs, table_arn
-from .policies import Match, Request, Source, matches, parsed
+from .policies import Match, Request, Source, is_public, matches, parsed
 from .wire import Call, Refused
 
 _XML = frozenset({"iam", "sts", "s3", "ses", "cloudwatch", "rds", "autoscaling", "elbv2", "elb", "elasticache", "sns"})
@@ -37,6 +37,8 @@ def why_not(need: Need, principal: Principal) -> str:
     if principal.admin:
         return ""
     request = _request(need, principal)
+    if principal.kind == "Anonymous" and _is_shut(need.resource):
+        return "because public access is blocked"
     identity = [m for s in identity_sources(principal) for m in matches(s, request)]
     limits = boundary(principal)
     within_boundary = matches(limits, request) if limits is not None else []
@@ -69,18 +71,40 @@ def why_not(need: Need, principal: Principal) -> str:
 
 
 def _request(need: Need, principal: Principal) -> Request:
+    nobody = principal.kind == "Anonymous"
     return Request(
         action=need.action,
         resource=need.resource,
-        principals=principal.arns,
-        account=principal.account,
+        principals=() if nobody else principal.arns,
+        account="" if nobody else principal.account,
         context=(
-            ("aws:PrincipalArn", principal.role_arn or principal.arn),
-            ("aws:PrincipalAccount", principal.account),
+            *(() if nobody else (("aws:PrincipalArn", principal.role_arn or principal.arn),)),
+            *(() if nobody else (("aws:PrincipalAccount", principal.account),)),
             # The simulator stands for AWS's TLS endpoint, whatever carries the bytes on loopback.
             ("aws:SecureTransport", "true"),
+            *((f"s3:ExistingObjectTag/{tag}", value) for tag, value in _object_tags(need.resource).items()),
         ),
     )
+
+
+def _object_tags(arn: str) -> Mapping[str, str]:
+    """Return the tags of the object that an ARN is of; none where there is no object."""
+    if not arn.startswith("arn:aws:s3:::"):
+        return {}
+    name, _, key = arn.removeprefix("arn:aws:s3:::").partition("/")
+    bucket = bucket_named(name)
+    found = bucket.keys.get(key) if bucket is not None and key else None
+    if found is None:
+        return {}
+    tags: Mapping[str, str] = s3_backends[bucket.account_id]["aws"].tagger.get_tag_dict_for_resource(found.arn)
+    return tags
+
+
+def _is_shut(arn: str) -> bool:
+    """Tell whether the public-access block keeps the public out, whatever the bucket's policy says."""
+    bucket = bucket_named(arn.removeprefix("arn:aws:s3:::").partition("/")[0])
+    block = bucket.public_access_block if bucket is not None else None
+    return bool(block is not None and block.restrict_public_buckets and is_public(bucket.policy))
 
 
 def _allow(found: Sequence[Match]) -> bool:
@@ -102,6 +126,8 @@ def decide(sources: Sequence[Source], request: Request) -> tuple[str, list[Match
 
 def identity_sources(principal: Principal) -> list[Source]:
     """Return the policies of a role or a user, a user's groups included. Errors: Refused for a role that is gone."""
+    if principal.kind == "Anonymous":
+        return []
     if principal.kind == "AssumedRole":
         role = role_named(principal.role_arn)
         if role is None:
@@ -214,7 +240,7 @@ def _write_key(call: Call, bucket: Any) -> str | None:
 
 def _hidden_by_listing(call: Call) -> list[Need]:
     """Return what it takes to learn that an object does not exist: without listing it looks denied."""
-    if call.service != "s3" or call.operation not in ("GetObject", "HeadObject"):
+    if call.service != "s3" or call.operation not in ("GetObject", "HeadObject", "GetObjectTagging"):
         return []
     bucket = bucket_named(call.arguments["Bucket"])
     if bucket is None or call.arguments["Key"] in bucket.keys:
@@ -226,6 +252,8 @@ def _hidden_by_listing(call: Call) -> list[Need]:
 
 
 def _denied(call: Call, principal: Principal, need: Need, why: str) -> Refused:
+    if principal.kind == "Anonymous":
+        return Refused("AccessDenied", "Access Denied", status=403)
     where = _spoken(call, need)
     message = f"User: {principal.arn} is not authorized to perform: {need.action}{where} {why}"
     if call.service == "ec2":

@@ -26,9 +26,9 @@ _SESSION_POLICY_LIMIT = 2048
 
 @dataclass(frozen=True, kw_only=True)
 class Principal:
-    """A caller. Shape: `arn` as GetCallerIdentity says it; `role_arn` for sessions only."""
+    """A caller. Shape: `arn` as GetCallerIdentity says it; `role_arn` for sessions only; Anonymous signs nothing."""
 
-    kind: Literal["Root", "IAMUser", "AssumedRole"]
+    kind: Literal["Root", "IAMUser", "AssumedRole", "Anonymous"]
     account: str
     arn: str
     name: str

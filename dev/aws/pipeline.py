@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import authorization, functions, identity, managed_policies, simulation, storage_rules, telemetry
+from . import anonymous, authorization, functions, identity, managed_policies, simulation, storage_rules, telemetry
 from .alarms import Alarms
 from .clock import Clock
 from .faults import Fault, Faults, broken
@@ -59,6 +59,9 @@ class Pipeline:
         body = read_body(environ)
         scope = scope_of(environ)
         if scope is None:
+            with self.lock:
+                scope = anonymous.scope_of(environ)
+        if scope is None:
             message = b"<Error><Code>MissingAuthenticationToken</Code><Message>Request is not signed</Message></Error>"
             return Reply(status=403, headers=(("Content-Type", "application/xml"),), body=message)
         try:
@@ -75,7 +78,8 @@ class Pipeline:
         fault: Fault | None = None
         try:
             with self.lock:
-                principal = identity.resolve(call.scope.access_key, self.sessions)
+                key = call.scope.access_key
+                principal = identity.resolve(key, self.sessions) if key else anonymous.principal_of(call)
             if principal is None:
                 raise _unknown_key(call)
             fault = self.faults.take(call, principal.account, "before")

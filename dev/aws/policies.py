@@ -135,7 +135,15 @@ _OPERATORS: dict[str, Callable[[str, str], bool]] = {
     "Bool": lambda value, wanted: value.lower() == wanted.lower(),
 }
 #: Condition keys that a request of ours always answers. Others in `_ABSENT` are known to be absent from it.
-_ABSENT = frozenset({"aws:sourceaccount", "aws:sourcearn", "sts:externalid", "kms:viaservice", "kms:calleraccount"})
+_ABSENT = frozenset(
+    {
+        *("aws:sourceaccount", "aws:sourcearn", "sts:externalid", "kms:viaservice", "kms:calleraccount"),
+        # Whoever signs nothing is nobody.
+        *("aws:principalarn", "aws:principalaccount"),
+    }
+)
+#: Keys that stand for as many as there are tags: absent where there is no such tag.
+_TAGS = ("s3:existingobjecttag/",)
 
 
 def holds(condition: Mapping[str, Any], request: Request) -> bool:
@@ -147,7 +155,8 @@ def holds(condition: Mapping[str, Any], request: Request) -> bool:
             raise _not_known(f"operator {operator}")
         for key, wanted in keys.items():
             value = context.get(key.lower())
-            if value is None and not request.simulated and key.lower() not in _ABSENT:
+            known = request.simulated or key.lower() in _ABSENT or key.lower().startswith(_TAGS)
+            if value is None and not known:
                 raise _not_known(f"key {key}")
             if value is None or not any(compare(value, _text(w)) for w in listed(wanted)):
                 return False
@@ -173,4 +182,45 @@ def context_keys(sources: Sequence[Source], request: Request) -> list[str]:
             for keys in statement.get("Condition", {}).values()
             for key in keys
         }
+    )
+
+
+# --- what S3 calls public ---------------------------------------------------------------------------------------------
+
+#: Condition keys that, with a value without wildcards, keep a policy that names everybody from being public.
+#: Source: Amazon S3 user guide, "The meaning of public". An object's tag is not among them.
+_LIMITING = frozenset(
+    {
+        "aws:sourcearn",
+        "aws:sourcevpc",
+        "aws:sourcevpce",
+        "aws:sourceowner",
+        "aws:sourceaccount",
+        "aws:sourceip",
+        "s3:x-amz-server-side-encryption-aws-kms-key-id",
+        "s3:dataaccesspointarn",
+    }
+)
+
+
+def is_public(document: Any) -> bool:
+    """Tell whether S3 calls a bucket policy public."""
+    return any(
+        statement.get("Effect") == "Allow" and _names_everybody(statement) and not _is_limited(statement)
+        for statement in listed(parsed(document).get("Statement"))
+    )
+
+
+def _names_everybody(statement: Mapping[str, Any]) -> bool:
+    principal = statement.get("Principal")
+    if isinstance(principal, Mapping):
+        principal = [name for names in principal.values() for name in listed(names)]
+    return "*" in listed(principal) or "NotPrincipal" in statement
+
+
+def _is_limited(statement: Mapping[str, Any]) -> bool:
+    return any(
+        key.lower() in _LIMITING and not any("*" in str(value) or str(value).endswith("/0") for value in listed(values))
+        for keys in statement.get("Condition", {}).values()
+        for key, values in keys.items()
     )

@@ -25,7 +25,10 @@ _GLOBAL = frozenset({"iam", "sts"})
 _SOURCES = {"cloudwatch": "monitoring", "ses": "ses", "sesv2": "ses", "elbv2": "elasticloadbalancing"}
 _DATA = {
     "dynamodb": frozenset(
-        {"PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "TransactWriteItems", "ExecuteStatement"}
+        {
+            *("PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "TransactWriteItems", "ExecuteStatement"),
+            *("GetItem", "Query", "Scan", "BatchGetItem", "TransactGetItems"),
+        }
     ),
     "lambda": frozenset({"Invoke", "InvokeAsync"}),
     "logs": frozenset({"PutLogEvents"}),
@@ -48,8 +51,15 @@ _LAMBDA_NAMES = {
     "PutFunctionConcurrency": "20171031",
     "DeleteFunctionConcurrency": "20171031",
 }
+#: S3's events have names of their own for some calls.
+_S3_NAMES = {
+    "PutPublicAccessBlock": "PutBucketPublicAccessBlock",
+    "DeletePublicAccessBlock": "DeleteBucketPublicAccessBlock",
+}
 _ATTRIBUTES = ("ResourceName", "EventName", "Username", "EventId", "EventSource", "ReadOnly", "AccessKeyId")
 _PAGE = 50
+#: On loopback all callers look alike: a caller may say from where it stands for calling.
+SOURCE = "HTTP_X_SIM_SOURCE_ADDRESS"
 
 
 @dataclass(kw_only=True)
@@ -61,8 +71,11 @@ class Trail:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def record(self, call: Call, principal: Principal, at: datetime, reply: Reply) -> None:
-        """Keep a call that changed something, or tried to, for later."""
-        if not is_mutating(call.operation) or _is_of_data(call):
+        """Keep a management call for later: one that changed something, or tried to, and all that users make.
+
+        AWS keeps everybody's reads as well; those of roles and of root would only fill the simulator.
+        """
+        if not (is_mutating(call.operation) or principal.kind == "IAMUser") or _is_of_data(call):
             return
         event = event_of(call, principal, at, reply)
         where = principal.account, event["body"]["awsRegion"]
@@ -111,6 +124,7 @@ def event_of(call: Call, principal: Principal, at: datetime, reply: Reply) -> di
     region = "us-east-1" if call.service in _GLOBAL else call.region
     code = reply.error_code
     name = call.operation + (_LAMBDA_NAMES.get(call.operation, "") if call.service == "lambda" else "")
+    name = _S3_NAMES.get(name, name) if call.service == "s3" else name
     body: dict[str, Any] = {
         "eventVersion": "1.09",
         "userIdentity": _identity(principal, call.scope.access_key),
@@ -118,13 +132,13 @@ def event_of(call: Call, principal: Principal, at: datetime, reply: Reply) -> di
         "eventSource": f"{_SOURCES.get(call.service, call.service)}.amazonaws.com",
         "eventName": name,
         "awsRegion": region,
-        "sourceIPAddress": call.environ.get("REMOTE_ADDR", ""),
+        "sourceIPAddress": call.environ.get(SOURCE) or call.environ.get("REMOTE_ADDR", ""),
         "userAgent": call.environ.get("HTTP_USER_AGENT", ""),
         "requestParameters": parameters(call),
         "responseElements": None if code else _elements(call, principal),
         "requestID": call.id,
         "eventID": str(uuid.uuid4()),
-        "readOnly": False,
+        "readOnly": not is_mutating(call.operation),
         "eventType": "AwsApiCall",
         "managementEvent": True,
         "recipientAccountId": principal.account,
@@ -239,7 +253,7 @@ def _has(event: Mapping[str, Any], key: str, value: str) -> bool:
         "EventSource": body["eventSource"],
         "Username": _username(body["userIdentity"]),
         "AccessKeyId": body["userIdentity"].get("accessKeyId"),
-        "ReadOnly": "false",
+        "ReadOnly": str(body["readOnly"]).lower(),
     }
     return bool(known[key] == value)
 
@@ -253,7 +267,7 @@ def _shown(event: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "EventId": body["eventID"],
         "EventName": body["eventName"],
-        "ReadOnly": "false",
+        "ReadOnly": str(body["readOnly"]).lower(),
         "AccessKeyId": body["userIdentity"].get("accessKeyId"),
         "EventTime": event["at"].replace(microsecond=0),
         "EventSource": body["eventSource"],

@@ -18,12 +18,15 @@ _FILES = (
     "cloudtrail",
     "cloudwatch",
     "elbv2",
+    "evidence",
     "http",
     "iam",
+    "iam_credentials",
     "postgres",
     "postgres_backends",
     "postgres_index",
     "rds",
+    "s3",
     "tcp",
 )
 ENTRY_POINTS = "incident_operator.actions"

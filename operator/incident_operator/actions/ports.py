@@ -13,8 +13,9 @@ class ReadError(Exception):
     """A read that gave no answer: the check is Error, never healthy and never broken.
 
     `reason` is one of AccessDenied, NotFound, Throttled, Timeout, Unreachable, InvalidRequest, MalformedAnswer,
-    NotGranted; of connections also Refused, ConnectionMissing, ConnectionInvalid, RoleTooPowerful; and two that are
-    the symptom, no trouble of ours: ConnectionSlotsExhausted, StartingUp; and InternalError, of an action that failed
+    NotGranted; of connections also Refused, ConnectionMissing, ConnectionInvalid, RoleTooPowerful; and three that are
+    the symptom, no trouble of ours: ConnectionSlotsExhausted, StartingUp, and PublicAccessDenied of a read that was
+    made as anybody on the internet would make it; and InternalError, of an action that failed
     in a way it does not foresee. `code` is the target's own error code.
     `message` is safe to store (no free text of the target).
     """

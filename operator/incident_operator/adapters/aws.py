@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import boto3
+from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -223,6 +224,7 @@ class Gateway:
         self._lock = threading.Lock()
         #: By role, region and the permissions of their session policy.
         self._sessions: dict[tuple[str, str, tuple[str, ...]], _Session] = {}
+        self._unsigned: dict[tuple[str, str], Any] = {}
         self._sts: Any = None
         #: A call and its client's retries are one. What the listed read means by "there is none" is no error.
         self.calls = Tally("service", "operation")
@@ -286,7 +288,7 @@ class Gateway:
         listed: ListedRead,
     ) -> Any:
         try:
-            client = self._reading_client(grant, region, service)
+            client = self._client_for(listed, grant, region, service)
             answer = _ask(client, operation, arguments, listed)
             return plain(listed.project(plain(answer)))
         except ClientError as error:
@@ -435,6 +437,16 @@ class Gateway:
             read_timeout=timeout.total_seconds(),
         )
         return self._client(call.service, region, config, credentials)
+
+    def _client_for(self, listed: ListedRead, grant: AwsGrant, region: str, service: str) -> Any:
+        """Return a client of the grant's reading role, or for what anybody may ask, of nobody."""
+        if not listed.unsigned:
+            return self._reading_client(grant, region, service)
+        with self._lock:
+            if (region, service) not in self._unsigned:
+                config = _READ_CONFIG.merge(Config(signature_version=UNSIGNED))
+                self._unsigned[region, service] = self._client(service, region, config)
+            return self._unsigned[region, service]
 
     def _reading_client(self, grant: AwsGrant, region: str, service: str) -> Any:
         role, may = grant.read_role_arn or grant.role_arn, _readable(service, len(READS))
@@ -690,6 +702,8 @@ def _read_error(error: ClientError, what: str, listed: ListedRead) -> ReadError:
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if code in listed.missing:
         return NotFound(f"{what}: there is none ({code})", code=code)
+    if listed.unsigned and status == 403:
+        return ReadError("PublicAccessDenied", f"{what}: anybody who asks is refused", code="AccessDenied")
     if code in _DENIED:
         if error.operation_name == "AssumeRole":
             message = f"the operator may not assume the grant's role ({code}): look at the role's trust policy"

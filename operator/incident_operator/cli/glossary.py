@@ -113,6 +113,16 @@ ASKS: Mapping[str, str] = {
     "DatabaseUnknown": "Each new instance opens database connections, and how many are left is not known.",
     "SuspendedBefore": "The process was suspended before the incident, or nobody can tell when: perhaps on purpose.",
     "BeyondRestorable": "The plan gives access that the grant does not call restorable.",
+    "ContainmentIsForPeople": (
+        "The plan takes access away from somebody for good: no machine decides that, and none puts it back."
+    ),
+    "OwnServiceUsesKey": (
+        "Calls with the key came from networks that are our own: disabling it may break a service of ours."
+    ),
+    "OwnUseUnknown": (
+        "Nobody can tell whether a service of ours uses the key: no networks of our own are named, or CloudTrail "
+        "shows no call."
+    ),
 }
 
 #: `status.state` of a plan.

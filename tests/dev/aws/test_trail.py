@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from .conftest import REGION, Account, allow, eventually
+from .conftest import REGION, Account, Caller, allow, eventually
 
 
 def events(account: Account, key: str, value: str, newest: str, region: str = REGION) -> list[dict[str, Any]]:
@@ -46,7 +46,8 @@ def test_a_buckets_policy_is_told_as_an_object(account: Account) -> None:
     """S3's events differ from those of others; deleting is an event too."""
     s3, bucket = account.client("s3"), f"data-{account.id}"
     s3.create_bucket(Bucket=bucket)
-    policy = allow("s3:GetObject", f"arn:aws:s3:::{bucket}/*", Principal="*")
+    # A new bucket blocks public access: the policy names somebody.
+    policy = allow("s3:GetObject", f"arn:aws:s3:::{bucket}/*", Principal={"AWS": f"arn:aws:iam::{account.id}:root"})
     s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
     s3.put_object(Bucket=bucket, Key="data", Body=b"no event")
     s3.delete_bucket_policy(Bucket=bucket)
@@ -126,3 +127,39 @@ def test_events_come_in_pages_and_within_times(account: Account) -> None:
     assert client.lookup_events(LookupAttributes=by_name, EndTime=first.replace(year=2020))["Events"] == []
     with pytest.raises(ClientError):
         client.lookup_events(LookupAttributes=[{"AttributeKey": "ResourceType", "AttributeValue": "x"}])
+
+
+def test_users_reads_are_told_and_from_where_they_called(account: Account) -> None:
+    """By the key that was used; neither what the key did to items, nor the reads of roles and of root."""
+    iam, table = account.client("iam"), account.table()
+    iam.create_user(UserName="partner")
+    may = json.dumps(allow(["dynamodb:DescribeTable", "dynamodb:Scan"], table))
+    iam.put_user_policy(UserName="partner", PolicyName="p", PolicyDocument=may)
+    key = iam.create_access_key(UserName="partner")["AccessKey"]["AccessKeyId"]
+    partner = Caller(url=account.admin.url, key=key).client("dynamodb")
+    partner.meta.events.register(
+        "before-send", lambda request, **_: request.headers.update({"X-Sim-Source-Address": "203.0.113.7"})
+    )
+    partner.scan(TableName="orders")
+    partner.describe_table(TableName="orders")
+    account.client("dynamodb").describe_table(TableName="orders")
+    (read,) = events(account, "AccessKeyId", key, "DescribeTable")
+    assert (read["ReadOnly"], read["body"]["readOnly"]) == ("true", True)
+    assert read["body"]["sourceIPAddress"] == "203.0.113.7"
+    assert read["body"]["userIdentity"]["userName"] == "partner"
+
+
+def test_an_inactive_key_is_nobodys(account: Account) -> None:
+    """Its calls are refused, and again answered once it is active."""
+    iam = account.client("iam")
+    iam.create_user(UserName="partner")
+    iam.put_user_policy(UserName="partner", PolicyName="p", PolicyDocument=json.dumps(allow("iam:GetUser", "*")))
+    key = iam.create_access_key(UserName="partner")["AccessKey"]["AccessKeyId"]
+    caller = Caller(url=account.admin.url, key=key).client("iam")
+    assert caller.get_user(UserName="partner")["User"]["UserName"] == "partner"
+    iam.update_access_key(UserName="partner", AccessKeyId=key, Status="Inactive")
+    with pytest.raises(ClientError) as error:
+        caller.get_user(UserName="partner")
+    assert error.value.response["Error"]["Code"] == "InvalidClientTokenId"
+    iam.update_access_key(UserName="partner", AccessKeyId=key, Status="Active")
+    assert caller.get_user(UserName="partner")["User"]["UserName"] == "partner"

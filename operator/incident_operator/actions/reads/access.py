@@ -82,6 +82,22 @@ READS: Mapping[tuple[str, str], ListedRead] = {
         items="EvaluationResults",
         missing=("NoSuchEntity",),
     ),
+    ("iam", "get_user"): ListedRead(
+        permissions=("iam:GetUser",),
+        project=lambda answer: keep("UserName", "Arn")(answer["User"]),
+        missing=("NoSuchEntity",),
+    ),
+    ("iam", "get_access_key_last_used"): ListedRead(
+        permissions=("iam:GetAccessKeyLastUsed",),
+        project=keep("UserName"),
+        missing=("NoSuchEntity",),
+    ),
+    ("iam", "list_access_keys"): ListedRead(
+        permissions=("iam:ListAccessKeys",),
+        project=each("AccessKeyMetadata", "AccessKeyId", "Status", "CreateDate"),
+        items="AccessKeyMetadata",
+        missing=("NoSuchEntity",),
+    ),
     ("kms", "get_key_policy"): ListedRead(
         permissions=("kms:GetKeyPolicy",),
         project=lambda answer: policy_document(answer["Policy"]),

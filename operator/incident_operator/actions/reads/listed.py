@@ -15,7 +15,9 @@ class ListedRead:
 
     Shape: `permissions` are the IAM actions it needs; `items` names the list of a paged answer,
     of which at most `bound` items are followed; `missing` are error codes that mean "there is none"; `free_text`: its
-    answer is texts that anybody wrote, for an action that knows what to look for, never to be kept (decision 19).
+    answer is texts that anybody wrote, for an action that knows what to look for, never to be kept (decision 19);
+    `unsigned`: it is asked as anybody on the internet would, under nobody's name. A refusal is then an answer, the
+    ReadError PublicAccessDenied.
     """
 
     permissions: tuple[str, ...]
@@ -24,6 +26,7 @@ class ListedRead:
     bound: int = 500
     missing: tuple[str, ...] = ()
     free_text: bool = False
+    unsigned: bool = False
 
 
 def keep(*names: str) -> Projection:

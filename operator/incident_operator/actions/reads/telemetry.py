@@ -1,10 +1,18 @@
 """What happened: logs, metrics, and who changed what."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from .listed import ListedRead, each
+
+
+def _address(text: Any) -> str:
+    """Return a caller's address, or the AWS service that called; nothing else that stands there."""
+    return (
+        text if isinstance(text, str) and re.fullmatch(r"[0-9a-fA-F.:]{3,45}|[a-z0-9.-]+\.amazonaws\.com", text) else ""
+    )
 
 
 def _trail(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -15,10 +23,12 @@ def _trail(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
         parameters = body.get("requestParameters") or {}
         kept.append(
             {
+                "id": event.get("EventId", ""),
                 "name": event.get("EventName", ""),
                 "at": event.get("EventTime"),
                 "actor": (body.get("userIdentity") or {}).get("arn", ""),
                 "source": body.get("eventSource", ""),
+                "address": _address(body.get("sourceIPAddress")),
                 "error": body.get("errorCode"),
                 "readOnly": bool(body.get("readOnly", False)),
                 "parameters": {

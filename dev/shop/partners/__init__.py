@@ -1,0 +1,1 @@
+"""What partners are given: a user with an access key, which can leak."""

@@ -1,0 +1,77 @@
+"""Make the partner's user with its key, the bucket for evidence, and the operator's role for both."""
+
+from pathlib import Path
+
+from botocore.exceptions import ClientError
+
+from .. import policies
+from ..policies import allow, document
+from ..seed import _absent, _key, _role
+from ..shop import DEFAULT_ACCOUNT, Shop
+
+#: The partner whose key leaks, and the operator's own role for such keys.
+PARTNER = "partner-feed"
+REMEDIATION = "IncidentOperatorSecurity"
+#: From where the scraper calls, and from where the shop's own do.
+SCRAPER, OWN = "203.0.113.7", "10.0.4.20"
+OWN_NETWORKS = ("10.0.0.0/16",)
+
+
+def evidence_bucket(shop: Shop) -> str:
+    """Return the bucket's name. Bucket names are global: each account has its own."""
+    return "shopsmart-security-evidence" + ("" if shop.account == DEFAULT_ACCOUNT else f"-{shop.account}")
+
+
+def seed(shop: Shop, state_dir: Path) -> Shop:
+    """Make all that is not there beside a seeded shop, write `shop.json`, return the shop with the partner's key."""
+    for part in (bucket, people):
+        part(shop)
+    seeded = shop.with_keys({PARTNER: _key(shop, PARTNER, PARTNER)})
+    seeded.save(state_dir)
+    return seeded
+
+
+def bucket(shop: Shop) -> None:
+    """The bucket for evidence, which nobody may read but the account's own."""
+    s3, name = shop.client("s3"), evidence_bucket(shop)
+    try:
+        s3.head_bucket(Bucket=name)
+    except ClientError as error:
+        if _absent(error, "404", "NoSuchBucket"):
+            where = {} if shop.region == "us-east-1" else {"LocationConstraint": shop.region}
+            s3.create_bucket(Bucket=name, **({"CreateBucketConfiguration": where} if where else {}))
+
+
+def people(shop: Shop) -> None:
+    """The partner's user, which may do more than it should, and the operator's role."""
+    iam = shop.client("iam")
+    try:
+        iam.get_user(UserName=PARTNER)
+    except ClientError as error:
+        if _absent(error, "NoSuchEntity"):
+            iam.create_user(UserName=PARTNER)
+    user = shop.user_arn(PARTNER)
+    feeding = document(
+        allow("Feed", ["dynamodb:Scan", "dynamodb:DescribeTable"], shop.table_arn),
+        # What lets a leaked key become two.
+        allow("OwnKeys", ["iam:CreateAccessKey", "iam:ListAccessKeys"], user),
+    )
+    iam.put_user_policy(UserName=PARTNER, PolicyName="feed", PolicyDocument=policies.text(feeding))
+    fixing = document(
+        allow("Keys", ["iam:UpdateAccessKey"], f"arn:aws:iam::{shop.account}:user/partner-*"),
+        allow("Evidence", ["s3:PutObject"], f"arn:aws:s3:::{evidence_bucket(shop)}/cloudtrail/*"),
+    )
+    _role(shop, REMEDIATION, policies.trust(principal=shop.user_arn("incident-operator")), fixing)
+    role = f"arn:aws:iam::{shop.account}:role/{REMEDIATION}"
+    assuming = policies.text(document(allow("AssumeSecurity", ["sts:AssumeRole"], role)))
+    iam.put_user_policy(UserName="incident-operator", PolicyName="security", PolicyDocument=assuming)
+
+
+def key_active(shop: Shop) -> None:
+    """The partner's own key, active, and no other."""
+    iam, own = shop.client("iam"), shop.keys[PARTNER].access_key_id
+    for key in iam.list_access_keys(UserName=PARTNER)["AccessKeyMetadata"]:
+        if key["AccessKeyId"] != own:
+            iam.delete_access_key(UserName=PARTNER, AccessKeyId=key["AccessKeyId"])
+        elif key["Status"] != "Active":
+            iam.update_access_key(UserName=PARTNER, AccessKeyId=own, Status="Active")

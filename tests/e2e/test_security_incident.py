@@ -1,0 +1,149 @@
+"""SEC-2023-0156: a leaked key reads all customers. Evidence first, then the key is dead; nothing makes it valid again.
+
+Judged from outside: by who holds the key, the simulator's journal and its dump, and the evidence itself.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from dev.processes import wait_until
+from dev.shop.partners import seed
+from dev.shop.partners.faults import FAULTS
+from dev.shop.partners.grant import grant
+from dev.shop.partners.scraper import Scraper
+from incident_operator.adapters.clock import Clock
+
+from .test_s3_access import approved, operations
+from .world import World, outcome, story
+
+RUN = "sec-2023-0156"
+
+
+@pytest.fixture
+def partners(make_world: Callable[..., World]) -> World:
+    """Return a world with a partner's key and a bucket for evidence, and a grant for both."""
+    world = make_world()
+    world.shop = seed.seed(world.shop, world.folder)
+    world.admin.apply([grant(world.shop.account, world.name, world.name)])
+    return world
+
+
+def scraped(world: World) -> tuple[datetime, datetime]:
+    """Let the key be used, wait until CloudTrail shows all of it, and return the window."""
+    start = Clock().now() - timedelta(seconds=2)
+    FAULTS[RUN].break_(world.shop)
+    end = Clock().now()
+    trail, about = world.shop.client("cloudtrail"), [{"AttributeKey": "Username", "AttributeValue": seed.PARTNER}]
+
+    def told() -> bool:
+        return "CreateAccessKey" in {e["EventName"] for e in trail.lookup_events(LookupAttributes=about)["Events"]}
+
+    assert wait_until(told, seconds=30, every=0.25)
+    return start, end
+
+
+def started(world: World, window: tuple[datetime, datetime], **parameters: Any) -> None:
+    """Open a confidential incident as alice, and apply the run that joins it."""
+    incident = {
+        "apiVersion": "ops.shopsmart.com/v1alpha1",
+        "kind": "Incident",
+        "metadata": {"name": RUN, "namespace": world.name},
+        "spec": {
+            "ticket": "SEC-2023-0156",
+            "title": "Unusual API access patterns detected",
+            "severity": "P1",
+            "confidential": True,
+        },
+    }
+    world.apply(incident)
+    manifest = world.manifest("security-incident.yaml", incident={"name": RUN})
+    manifest["spec"]["parameters"] |= {
+        "accessKeyId": world.shop.keys[seed.PARTNER].access_key_id,
+        "windowStart": f"{window[0]:%Y-%m-%dT%H:%M:%SZ}",
+        "windowEnd": f"{window[1]:%Y-%m-%dT%H:%M:%S.%fZ}",
+        "evidenceBucket": seed.evidence_bucket(world.shop),
+        **parameters,
+    }
+    world.apply(manifest)
+
+
+def evidence(world: World) -> dict[str, bytes]:
+    """Return what is in the evidence bucket."""
+    s3, bucket = world.shop.client("s3"), seed.evidence_bucket(world.shop)
+    keys = [item["Key"] for item in s3.list_objects_v2(Bucket=bucket).get("Contents", ())]
+    return {key: s3.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
+
+
+def test_evidence_is_written_first_and_the_key_is_dead_afterwards(partners: World) -> None:
+    """By itself the one, with a person's word the other; the thief is refused from then on, and stays refused."""
+    world = partners
+    key = world.shop.keys[seed.PARTNER].access_key_id
+    window = scraped(world)
+    with Scraper(shop=world.shop) as thief, world.operator():
+        before = world.dump()
+        started(world, window)
+        assert wait_until(lambda: bool(evidence(world)), seconds=60, every=0.25), world.log()
+        assert thief.once() == "ok"
+        plan = world.open_plan(RUN, "disableKey")
+        # Nothing but the evidence was written until somebody agreed.
+        assert operations(world) == ["PutObject"]
+        assert plan["spec"]["askBecause"] == ["ContainmentIsForPeople"]
+        assert plan["spec"]["irreversible"]
+        status = world.status(RUN)
+        (other,) = [f for f in status["findings"] if f["reason"] == "PersistenceByActor"]
+        assert "CreateAccessKey" in other["message"]
+        approved(world, plan, "bob")
+        status = world.finished(RUN)
+        assert outcome(status) == "Resolved/Runbook", story(status)
+        assert thief.once() == "UnrecognizedClientException"
+    # The key, and the one that the thief made with it.
+    assert operations(world) == ["PutObject", "UpdateAccessKey", "UpdateAccessKey"]
+    assert all(call["outcome"] == "OK" for call in world.changes_by_operator())
+    ((name, body),) = evidence(world).items()
+    assert name.endswith(f"-{hashlib.sha256(body).hexdigest()}.jsonl")
+    head, *events = [json.loads(line) for line in body.decode().splitlines()]
+    assert head["actors"] == [world.shop.user_arn(seed.PARTNER)]
+    told = [dict(zip(head["columns"], event, strict=True)) for event in events]
+    assert {"DescribeTable", "CreateAccessKey"} <= {event["name"] for event in told}
+    assert {event["address"] for event in told} == {seed.SCRAPER}
+    # All that differs are the evidence and the two keys.
+    after = world.dump()
+    keys = before["users"][seed.PARTNER].pop("keys")
+    assert key in keys
+    assert len(keys) == 2
+    assert set(keys.values()) == {"Active"}
+    assert after["users"][seed.PARTNER].pop("keys") == dict.fromkeys(keys, "Inactive")
+    assert list(after["buckets"][seed.evidence_bucket(world.shop)].pop("objects")) == [name]
+    before["buckets"][seed.evidence_bucket(world.shop)].pop("objects")
+    assert after == before
+
+
+def test_evidence_that_cannot_be_written_and_a_key_of_our_own_are_said(partners: World) -> None:
+    """The bucket refuses: nothing pretends otherwise. A service of ours uses the key: whoever is asked is told."""
+    world = partners
+    deny = {"Effect": "Deny", "Principal": "*", "Action": "s3:PutObject"}
+    deny["Resource"] = f"arn:aws:s3:::{seed.evidence_bucket(world.shop)}/*"
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [deny]})
+    world.shop.client("s3").put_bucket_policy(Bucket=seed.evidence_bucket(world.shop), Policy=policy)
+    with Scraper(shop=world.shop, address=seed.OWN) as ours:
+        assert ours.once() == "ok"
+        window = scraped(world)
+    with world.operator():
+        before = world.dump()
+        started(world, window)
+        plan = world.open_plan(RUN, "disableKey")
+        assert plan["spec"]["askBecause"] == ["ContainmentIsForPeople", "OwnServiceUsesKey"]
+        (first,) = [p for p in world.plans() if p["spec"]["fix"] == "collectEvidence"]
+        assert first["status"]["state"] != "Helped"
+        word = world.say("bob", "Reject", plan, reason="the feed would stop; the partner gets a new key first")
+        assert world.answer(word)["status"] == "True"
+        status = world.finished(RUN)
+    assert outcome(status).startswith("Unresolved/"), story(status)
+    assert [c["operation"] for c in world.changes_by_operator() if c["outcome"] == "OK"] == []
+    assert evidence(world) == {}
+    assert world.dump() == before
