@@ -203,6 +203,7 @@ def _resources(call: Call, principal: Principal) -> list[tuple[str, str]]:
         "ResourceArn": "AWS::DynamoDB::Table",
         "KeyId": "AWS::KMS::Key",
         "PermissionsBoundary": "AWS::IAM::Policy",
+        "ReplicationGroupId": "AWS::ElastiCache::ReplicationGroup",
     }
     for member, kind in types.items():
         value = call.arguments.get(member)

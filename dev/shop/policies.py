@@ -131,6 +131,7 @@ def roles_of_operator(shop: Shop) -> dict[str, Document]:
         f"arn:aws:lambda:*:{account}:function:*",
         f"arn:aws:iam::{account}:role/*",
         f"arn:aws:iam::{account}:policy/*",
+        f"arn:aws:elasticache:*:{account}:replicationgroup:*",
     ]
     return {
         "IncidentOperatorRead": document(allow("Catalogue", list(permissions()), "*")),

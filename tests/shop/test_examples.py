@@ -6,6 +6,7 @@ import yaml
 from dev.shop.examples import FOLDER, POLICY, Example, examples
 from dev.shop.faults import FAULTS
 from dev.shop.grant import FILE, grant, written
+from dev.shop.sessions.faults import FAULTS as SESSIONS
 from incident_operator.actions.catalogue import infos
 from incident_operator.api.grant import ActionGrant
 from incident_operator.api.meta import Risk
@@ -19,6 +20,8 @@ from incident_operator.core.windows import problem
 from tests.shop.test_runbook import FILE as RUNBOOK
 
 EXAMPLES = examples()
+#: Of every department.
+ALL_FAULTS = {**FAULTS, **SESSIONS}
 
 
 @pytest.fixture(params=list(EXAMPLES))
@@ -32,8 +35,12 @@ def test_an_example_is_a_valid_run(example: Example) -> None:
     assert set(example.manifest) == {"apiVersion", "kind", "metadata", "spec"}
     run = IncidentRun.model_validate(example.manifest)
     assert run.metadata.namespace == "shopsmart"
-    spec = ClusterRunbook.model_validate(yaml.safe_load(RUNBOOK.read_text())).spec
-    assert bind_parameters(spec, run.spec.parameters)[1] == ()
+    name = run.spec.runbook_ref.name
+    file = RUNBOOK.with_name(f"{name}.yaml")
+    assert file.exists() or example.outcome == "RunbookNotFound"
+    if file.exists():
+        spec = ClusterRunbook.model_validate(yaml.safe_load(file.read_text())).spec
+        assert bind_parameters(spec, run.spec.parameters)[1] == ()
 
 
 def test_the_policy_can_be_worked_with() -> None:
@@ -49,12 +56,12 @@ def test_the_policy_can_be_worked_with() -> None:
 def test_an_example_says_how_it_ends(example: Example) -> None:
     """In words that the product uses; its fault can be broken."""
     assert RunPhase(example.phase) in ENDS | {RunPhase.PENDING}
-    assert example.fault is None or example.fault in FAULTS
+    assert example.fault is None or example.fault in ALL_FAULTS
 
 
 def test_every_fault_has_an_example_of_its_own() -> None:
     """What `break` tells people to apply is about that fault."""
-    for fault in FAULTS.values():
+    for fault in ALL_FAULTS.values():
         found = EXAMPLES[fault.example]
         assert found.fault == fault.name
         incident = found.manifest["spec"]["incident"]

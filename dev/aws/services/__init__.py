@@ -73,5 +73,8 @@ def all_of(parts: Parts) -> tuple[Service, ...]:
     return tuple(kind(parts) for kind in _KINDS)
 
 
+# The services' files need what is above.
+from .elasticache import ElastiCache  # noqa: E402
+
 #: Add yours here.
-_KINDS: tuple[type[Service], ...] = ()
+_KINDS: tuple[type[Service], ...] = (ElastiCache,)

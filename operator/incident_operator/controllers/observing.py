@@ -421,6 +421,6 @@ async def measure_impact(context: Context, scope: Scope, checks: Mapping[str, Ch
     )
 
 
-def reader_of(context: Context, grant: ActionGrant, since: datetime) -> Reader:
+def reader_of(context: Context, grant: ActionGrant, since: datetime, run: IncidentRun | None) -> Reader:
     """Return a reader that shares nothing: for looking again just before or after a call."""
-    return context.reader(grant, since=since, memo=None)
+    return context.reader(grant, since=since, memo=None, run=run)

@@ -17,6 +17,7 @@ from ..adapters.aws import CallFailed
 from ..adapters.kube import KubeError, NotFound
 from ..api.grant import ActionGrant
 from ..api.plan import Call, CallState, Guard, RemediationPlan
+from ..api.run import IncidentRun
 from ..core.draft import Judgement, NotApplicable
 from ..core.gates import closed, outside_grant
 from ..core.plan import (
@@ -58,7 +59,13 @@ class PlanEffects:
     def _looking(self, plan: RemediationPlan, grant: ActionGrant) -> Reader:
         """Return a reader that looks back to before the plan was made."""
         since = plan.metadata.creation_timestamp or self._context.clock.now()
-        return reader_of(self._context, grant, since - self._context.settings.scaled(LOOK_BACK))
+        return reader_of(self._context, grant, since - self._context.settings.scaled(LOOK_BACK), self._run(plan))
+
+    def _run(self, plan: RemediationPlan) -> IncidentRun | None:
+        """Return the run whose connections a plan looks through; None where it is gone, and they with it."""
+        key = (plan.metadata.namespace or "", plan.spec.run_ref.name)
+        run = self._context.store.read("IncidentRun", key, IncidentRun.model_validate)
+        return run if run is not None and run.metadata.uid == plan.spec.run_ref.uid else None
 
     async def _observe(self, plan: RemediationPlan, grant: ActionGrant) -> tuple[Any, Any, Any]:
         """Return action, inputs and facts of a plan now. Errors: ReadError, TimeoutError, ValidationError."""
@@ -201,7 +208,7 @@ class PlanEffects:
         action: Any = catalogue()[plan.spec.action]
         try:
             inputs = action.inputs_model.model_validate(plan.spec.inputs)
-            reader = reader_of(self._context, grant, plan.status.applied_at or at)
+            reader = reader_of(self._context, grant, plan.status.applied_at or at, self._run(plan))
             facts = await self._context.pool.run(
                 action.measure, inputs, reader, timeout=self._context.settings.observe_timeout
             )

@@ -47,6 +47,8 @@ _TRAIL_PARAMETERS = (
     "functionVersion",
     "name",
     "reservedConcurrentExecutions",
+    "replicationGroupId",
+    "primaryClusterId",
 )
 
 
