@@ -207,6 +207,12 @@ def _cloudwatch(call: Call, account: str) -> Iterator[Need]:
     yield Need(action=f"cloudwatch:{call.operation}", resource="*")
 
 
+def _ec2(call: Call, account: str) -> Iterator[Need]:
+    group = call.arguments.get("GroupId") if "SecurityGroup" in call.operation else None
+    arn = f"arn:aws:ec2:{call.region}:{account}:security-group/{group}" if group else "*"
+    yield Need(action=f"ec2:{call.operation}", resource=arn)
+
+
 _SERVICES: dict[str, Callable[[Call, str], Iterator[Need]]] = {
     "lambda": _lambda,
     "dynamodb": _dynamodb,
@@ -217,6 +223,7 @@ _SERVICES: dict[str, Callable[[Call, str], Iterator[Need]]] = {
     "ses": _ses,
     "sesv2": _ses,
     "cloudwatch": _cloudwatch,
+    "ec2": _ec2,
 }
 
 

@@ -132,6 +132,7 @@ def roles_of_operator(shop: Shop) -> dict[str, Document]:
         f"arn:aws:iam::{account}:role/*",
         f"arn:aws:iam::{account}:policy/*",
         f"arn:aws:elasticache:*:{account}:replicationgroup:*",
+        f"arn:aws:ec2:*:{account}:security-group/*",
     ]
     return {
         "IncidentOperatorRead": document(allow("Catalogue", list(permissions()), "*")),

@@ -10,7 +10,19 @@ from ..core.catalogue import ActionInfo, Catalogue
 from .base import Action, CheckAction, FixAction, registry
 
 #: One file per target system.
-_FILES = ("aws", "awslambda", "cache", "cloudtrail", "cloudwatch", "elasticache", "http", "iam", "postgres", "tcp")
+_FILES = (
+    "aws",
+    "awslambda",
+    "cache",
+    "cloudtrail",
+    "cloudwatch",
+    "ec2",
+    "elasticache",
+    "http",
+    "iam",
+    "postgres",
+    "tcp",
+)
 ENTRY_POINTS = "incident_operator.actions"
 
 

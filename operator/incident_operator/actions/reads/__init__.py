@@ -6,14 +6,14 @@ credentials: no function code URL, no environment, no secret. Source: facts on A
 
 from collections.abc import Mapping
 
-from . import access, cache, functions, storage, telemetry
+from . import access, cache, functions, network, storage, telemetry
 from .listed import ListedRead, policy_document
 
 __all__ = ["READS", "ListedRead", "permissions", "policy_document"]
 
 #: `(service, operation)` as boto3 spells them; one file for services that belong together.
 READS: Mapping[tuple[str, str], ListedRead] = {
-    key: read for file in (access, cache, functions, storage, telemetry) for key, read in file.READS.items()
+    key: read for file in (access, cache, functions, network, storage, telemetry) for key, read in file.READS.items()
 }
 
 

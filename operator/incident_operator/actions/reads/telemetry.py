@@ -48,6 +48,8 @@ _TRAIL_PARAMETERS = (
     "name",
     "reservedConcurrentExecutions",
     "replicationGroupId",
+    "groupId",
+    "ipPermissions",
     "primaryClusterId",
 )
 

@@ -1,0 +1,25 @@
+"""What goes wrong with the network, done over the wire by who does it."""
+
+from ..shop import Shop
+from .place import CACHE, Tiers
+
+
+def remove_rule(shop: Shop, tiers: Tiers, *, who: str = "network-deployer") -> None:
+    """A deployment takes away the rule that lets the web servers in."""
+    ec2 = shop.client("ec2", who)
+    ec2.revoke_security_group_ingress(GroupId=tiers.groups[CACHE], IpPermissions=[tiers.rule])
+
+
+def deny_by_acl(shop: Shop, tiers: Tiers) -> None:
+    """A network ACL's entry denies everything that comes into the cache's subnet, before any other entry."""
+    ec2 = shop.client("ec2")
+    filters = [{"Name": "association.subnet-id", "Values": [tiers.subnets[CACHE]]}]
+    (acl,) = ec2.describe_network_acls(Filters=filters)["NetworkAcls"]
+    ec2.create_network_acl_entry(
+        NetworkAclId=acl["NetworkAclId"],
+        RuleNumber=1,
+        Protocol="-1",
+        RuleAction="deny",
+        Egress=False,
+        CidrBlock="0.0.0.0/0",
+    )
