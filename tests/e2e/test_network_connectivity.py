@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from dev.shop.network.faults import deny_by_acl, remove_rule
+from dev.shop.network.faults import FAULTS, deny_by_acl, remove_rule
 from dev.shop.network.grant import grant
 from dev.shop.network.place import CACHE, Tiers
 from dev.shop.network.seed import seed
 from dev.shop.network.traffic import traffic
 
+from .people import plan_that_names_who
 from .world import World, outcome, story
 
 
@@ -44,7 +45,7 @@ def test_a_rule_that_a_deployment_took_is_given_back(make_world: Callable[..., W
     with traffic(world.shop, tiers) as web, world.operator():
         assert web.wait_share(0)
         before, dump = _rules(world), world.dump()
-        remove_rule(world.shop, tiers)
+        FAULTS["network-rule-removed"].act(world.shop)
         assert web.wait_share(1)
         status = world.finished(_applied(world, tiers))
         assert outcome(status) == "Resolved/Runbook", story(status)
@@ -75,9 +76,7 @@ def test_what_must_not_be_opened_by_a_machine_is_not(make_world: Callable[..., W
             assert outcome(status) == "Unresolved/NoFixApplies", story(status)
             assert "NetworkAclDenies" in {f["reason"] for f in status["findings"]}
         else:
-            plan = world.open_plan(name)
-            while "AccessRemovedOnPurpose" not in plan["spec"]["askBecause"]:
-                plan = world.open_plan(name)  # CloudTrail shows who it was a while later
+            plan = plan_that_names_who(world, name)
             assert plan["spec"]["tier"] == "Security"
             word = world.say("bob", "Reject", plan, reason="it was closed on purpose")
             assert world.answer(word)["status"] == "True"

@@ -6,6 +6,7 @@ import yaml
 from dev.shop.examples import FOLDER, POLICY, Example, examples
 from dev.shop.faults import FAULTS
 from dev.shop.grant import FILE, grant, written
+from dev.shop.network.faults import FAULTS as NETWORK
 from dev.shop.sessions.faults import FAULTS as SESSIONS
 from incident_operator.actions.catalogue import infos
 from incident_operator.api.grant import ActionGrant
@@ -21,7 +22,7 @@ from tests.shop.test_runbook import FILE as RUNBOOK
 
 EXAMPLES = examples()
 #: Of every department.
-ALL_FAULTS = {**FAULTS, **SESSIONS}
+ALL_FAULTS = {**FAULTS, **SESSIONS, **NETWORK}
 
 
 @pytest.fixture(params=list(EXAMPLES))

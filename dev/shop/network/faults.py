@@ -1,7 +1,10 @@
 """What goes wrong with the network, done over the wire by who does it."""
 
+from botocore.exceptions import ClientError
+
+from ..sessions.faults import Fault
 from ..shop import Shop
-from .place import CACHE, Tiers
+from .place import CACHE, Tiers, tiers_of
 
 
 def remove_rule(shop: Shop, tiers: Tiers, *, who: str = "network-deployer") -> None:
@@ -23,3 +26,29 @@ def deny_by_acl(shop: Shop, tiers: Tiers) -> None:
         Egress=False,
         CidrBlock="0.0.0.0/0",
     )
+
+
+def give_rule_back(shop: Shop, tiers: Tiers) -> None:
+    """Make the rule what it was, whoever gave it back since."""
+    ec2 = shop.client("ec2")
+    try:
+        ec2.authorize_security_group_ingress(GroupId=tiers.groups[CACHE], IpPermissions=[tiers.rule])
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "InvalidPermission.Duplicate":
+            raise
+
+
+FAULTS = {
+    fault.name: fault
+    for fault in (
+        Fault(
+            name="network-rule-removed",
+            title="a deployment took away the rule that lets the web servers reach the cache",
+            ticket="INC-2024-0202",
+            actor="user network-deployer",
+            example="network-rule-removed.yaml",
+            act=lambda shop: remove_rule(shop, tiers_of(shop)),
+            heal=lambda shop: give_rule_back(shop, tiers_of(shop)),
+        ),
+    )
+}

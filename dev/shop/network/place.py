@@ -27,6 +27,25 @@ class Tiers:
         return {"IpProtocol": "tcp", "FromPort": PORT, "ToPort": PORT, "UserIdGroupPairs": pairs}
 
 
+def tiers_of(shop: Shop) -> Tiers:
+    """Return the tiers as they were seeded. Errors: ShopError where they were not."""
+    ec2 = shop.client("ec2")
+    named = [{"Name": "group-name", "Values": [WEB, CACHE]}]
+    groups = {g["GroupName"]: g for g in ec2.describe_security_groups(Filters=named)["SecurityGroups"]}
+    if set(groups) != {WEB, CACHE}:
+        raise ShopError("the tiers' network is not there: seed it first")
+    interfaces: dict[str, Any] = {}
+    for tier, group in groups.items():
+        members = [{"Name": "group-id", "Values": [group["GroupId"]]}]
+        (interfaces[tier],) = ec2.describe_network_interfaces(Filters=members)["NetworkInterfaces"]
+    return Tiers(
+        vpc=groups[CACHE]["VpcId"],
+        groups={tier: group["GroupId"] for tier, group in groups.items()},
+        subnets={tier: interface["SubnetId"] for tier, interface in interfaces.items()},
+        addresses={tier: interface["PrivateIpAddress"] for tier, interface in interfaces.items()},
+    )
+
+
 def is_open(shop: Shop, tiers: Tiers) -> bool:
     """Tell whether a new connection gets from the web servers to the cache, as the network itself would decide."""
     ec2 = shop.client("ec2")
