@@ -171,7 +171,22 @@ def parameters(call: Call) -> dict[str, Any]:
         if call.operation == "PutBucketPolicy":
             found["bucketPolicy"] = _document(call.arguments.get("Policy"))
         return found
-    return {key[:1].lower() + key[1:]: _lowered(v) for key, v in plain(redacted(call.arguments)).items()}
+    found = {key[:1].lower() + key[1:]: _lowered(v) for key, v in plain(redacted(call.arguments)).items()}
+    if call.service == "ec2" and "ipPermissions" in found:
+        found["ipPermissions"] = _items([_permission(rule) for rule in found["ipPermissions"]])
+    return found
+
+
+def _items(values: list[Any]) -> dict[str, Any]:
+    """Return a list as EC2's events have it."""
+    return {"items": values} if values else {}
+
+
+def _permission(rule: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a rule of a security group as EC2's events have it."""
+    lists = {"userIdGroupPairs": "groups", "ipRanges": "ipRanges", "ipv6Ranges": "ipv6Ranges"}
+    plainly = {key: value for key, value in rule.items() if not isinstance(value, list)}
+    return {**plainly, **{name: _items(list(rule.get(key) or ())) for key, name in lists.items()}}
 
 
 def _document(text: Any) -> Any:
@@ -224,6 +239,8 @@ def _resources(call: Call, principal: Principal) -> list[tuple[str, str]]:
         "LaunchTemplateName": "AWS::EC2::LaunchTemplate",
         "LaunchTemplateId": "AWS::EC2::LaunchTemplate",
         "InstanceId": "AWS::EC2::Instance",
+        "ReplicationGroupId": "AWS::ElastiCache::ReplicationGroup",
+        "GroupId": "AWS::EC2::SecurityGroup",
     }
     for member, kind in types.items():
         value = call.arguments.get(member)

@@ -134,6 +134,8 @@ def roles_of_operator(shop: Shop) -> dict[str, Document]:
         f"arn:aws:autoscaling:*:{account}:autoScalingGroup:*",
         f"arn:aws:elasticloadbalancing:*:{account}:targetgroup/*",
         f"arn:aws:rds:*:{account}:db:*",
+        f"arn:aws:elasticache:*:{account}:replicationgroup:*",
+        f"arn:aws:ec2:*:{account}:security-group/*",
     ]
     return {
         "IncidentOperatorRead": document(allow("Catalogue", list(permissions()), "*")),

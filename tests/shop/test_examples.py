@@ -9,9 +9,9 @@ from dev.shop.examples import FOLDER, POLICY, Example, examples
 from dev.shop.faults import FAULTS
 from dev.shop.grant import FILE, grant, written
 from dev.shop.images import grant as images_grant
-from dev.shop.images.faults import FAULTS as IMAGES
+from dev.shop.network.faults import FAULTS as NETWORK
 from dev.shop.partners import grant as partners_grant
-from dev.shop.partners.faults import FAULTS as PARTNERS
+from dev.shop.sessions.faults import FAULTS as SESSIONS
 from incident_operator.actions.catalogue import infos
 from incident_operator.api.grant import ActionGrant
 from incident_operator.api.meta import Risk
@@ -25,6 +25,8 @@ from incident_operator.core.windows import problem
 from tests.shop.test_runbook import FILE as RUNBOOK
 
 EXAMPLES = examples()
+#: Of every department.
+ALL_FAULTS = {**FAULTS, **IMAGES, **PARTNERS, **SESSIONS, **NETWORK}
 
 
 @pytest.fixture(params=list(EXAMPLES))
@@ -58,12 +60,12 @@ def test_the_policy_can_be_worked_with() -> None:
 def test_an_example_says_how_it_ends(example: Example) -> None:
     """In words that the product uses; its fault can be broken."""
     assert RunPhase(example.phase) in ENDS | {RunPhase.PENDING}
-    assert example.fault is None or example.fault in {**FAULTS, **IMAGES, **PARTNERS}
+    assert example.fault is None or example.fault in ALL_FAULTS
 
 
 def test_every_fault_has_an_example_of_its_own() -> None:
     """What `break` tells people to apply is about that fault."""
-    for fault in FAULTS.values():
+    for fault in ALL_FAULTS.values():
         found = EXAMPLES[fault.example]
         assert found.fault == fault.name
         incident = found.manifest["spec"]["incident"]

@@ -1,6 +1,7 @@
 """Services that behave where moto only keeps records: one file each, or a few that belong together."""
 
 from .balancing import Balancing
+from .elasticache import ElastiCache
 from .instances import Instances
 from .rds import Rds
 from .scaling import Scaling
@@ -10,7 +11,7 @@ from .storage import Storage
 __all__ = ["Forward", "Handler", "Needs", "Parts", "Service", "all_of"]
 
 #: Add yours here.
-_KINDS: tuple[type[Service], ...] = (Instances, Balancing, Scaling, Rds, Storage)
+_KINDS: tuple[type[Service], ...] = (Instances, Balancing, Scaling, Rds, Storage, ElastiCache)
 
 
 def all_of(parts: Parts) -> tuple[Service, ...]:

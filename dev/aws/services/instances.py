@@ -324,6 +324,11 @@ def _needs(call: Call, account: str) -> Iterator[Need]:
             arn = f"arn:aws:ec2:{call.region}:{account}:instance/{identity}"
             yield Need(action=f"ec2:{call.operation}", resource=arn)
         return
-    template = call.arguments.get("LaunchTemplateId")
+    group, template = call.arguments.get("GroupId"), call.arguments.get("LaunchTemplateId")
+    if group and "SecurityGroup" in call.operation and not call.operation.startswith("Describe"):
+        yield Need(
+            action=f"ec2:{call.operation}", resource=f"arn:aws:ec2:{call.region}:{account}:security-group/{group}"
+        )
+        return
     arn = f"arn:aws:ec2:{call.region}:{account}:launch-template/{template}" if template else "*"
     yield Need(action=f"ec2:{call.operation}", resource="*" if call.operation.startswith("Describe") else arn)

@@ -1,6 +1,7 @@
-"""Redis and its kin: one command that only reads, of a connection of the run."""
+"""Redis and its kin: one command that only reads, of a connection of the run; and who is connected to a node."""
 
 from collections.abc import Mapping, Sequence
+from ipaddress import ip_address, ip_network
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
@@ -100,3 +101,117 @@ def _fitting(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return the first fields that fit."""
     pairs = within([{name: value} for name, value in fields.items()], _FIELDS_BYTES)
     return {name: value for pair in pairs for name, value in pair.items()}
+
+
+# --- redis.clients ----------------------------------------------------------------------------------------------------
+
+_MOST_SHOWN = 24
+
+
+class ClientsInputs(ConnectedInputs):
+    """A node, and the networks of the hosts that are meant: CIDRs, like 10.0.16.0/20.
+
+    `readsFromReplicas`: hosts are connected to replicas on purpose.
+    """
+
+    hosts: Annotated[tuple[str, ...], Field(min_length=1, max_length=8)]
+    reads_from_replicas: bool = False
+
+    @field_validator("hosts")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            ip_network(text, strict=False)
+        return value
+
+
+class ClientsFacts(Facts):
+    """The node's role, and the addresses of those hosts that are connected to it.
+
+    Shape: `incomplete`: there are more addresses than a node's clients are counted by.
+    """
+
+    role: str | None = None
+    hosts: tuple[str, ...] = ()
+    clients: int = 0
+    read_only_errors: int = 0
+    incomplete: bool = False
+    symptom: str | None = None
+    message: str = ""
+
+
+class ClientsOutput(Output):
+    """Role (master or slave), at most 24 addresses, hosts, their clients, and writes refused since the node's start."""
+
+    role: str | None = None
+    hosts: tuple[str, ...] = ()
+    total: int = 0
+    clients: int = 0
+    read_only_errors: int = 0
+
+
+@register
+class Clients(CheckAction[ClientsInputs, ClientsFacts]):
+    """Which hosts are connected to a node, by address only? After a failover: who stayed on the former primary."""
+
+    name = "redis.clients"
+    title = "Who is connected to a node"
+    inputs_model = ClientsInputs
+    facts_model = ClientsFacts
+    reasons: ClassVar[Mapping[str, ReasonInfo]] = {
+        **SYMPTOMS,
+        "HostsOnReplica": ReasonInfo(
+            doc="Hosts are connected to a node that takes no writes, as after a failover that they did not follow.",
+            root_cause=True,
+        ),
+    }
+
+    def observe(self, inputs: ClientsInputs, reader: Reader) -> ClientsFacts:
+        """Ask for role, clients and errors. Errors: ReadError, but for one that is the symptom."""
+        try:
+            role, listed, errors = (
+                reader.redis(inputs.connection, command, timeout=inputs.timeout)
+                for command in ("ROLE", "CLIENT LIST", "INFO errorstats")
+            )
+        except ReadError as error:
+            found = symptom(error)
+            return ClientsFacts(symptom=found.reason, message=found.message)
+        networks = [ip_network(text, strict=False) for text in inputs.hosts]
+        if listed.rows is None or listed.fields is None or not (role.fields or {}).get("role"):
+            raise ReadError("MalformedAnswer", "the node does not say its role, or who is connected")
+        try:
+            known = [(ip_address(row["address"]), int(row["clients"])) for row in listed.rows]
+        except (KeyError, TypeError, ValueError):
+            raise ReadError("MalformedAnswer", "the node names a client without an address") from None
+        meant = [(str(address), n) for address, n in known if any(address in network for network in networks)]
+        return ClientsFacts(
+            role=(role.fields or {})["role"],
+            hosts=tuple(sorted(address for address, _ in meant)),
+            clients=sum(n for _, n in meant),
+            read_only_errors=int((errors.fields or {}).get("errorstat_READONLY_count", 0)),
+            incomplete=listed.fields.get("addresses", 0) > len(listed.rows),
+        )
+
+    def output(self, facts: ClientsFacts) -> ClientsOutput:
+        """Return the hosts."""
+        return ClientsOutput(
+            role=facts.role,
+            hosts=facts.hosts[:_MOST_SHOWN],
+            total=len(facts.hosts),
+            clients=facts.clients,
+            read_only_errors=facts.read_only_errors,
+        )
+
+    def findings(self, inputs: ClientsInputs, facts: ClientsFacts) -> Sequence[Found] | Unclear:
+        """Return the symptom; that nobody is connected is no news where not all addresses were counted."""
+        if facts.symptom:
+            return [Found(reason=facts.symptom, message=facts.message)]
+        if facts.incomplete and not facts.hosts:
+            message = "more addresses are connected than are counted: none of the hosts meant is among the busiest"
+            return Unclear(reason="TooManyAddresses", message=message)
+        if facts.role != "slave" or not facts.hosts or inputs.reads_from_replicas:
+            return []
+        shown, total = ", ".join(facts.hosts[:_MOST_SHOWN]), len(facts.hosts)
+        more = f" and {total - _MOST_SHOWN} more" if total > _MOST_SHOWN else ""
+        message = f"{total} hosts stay on {inputs.connection}, a replica that takes no writes: {shown}{more}"
+        return [Found(reason="HostsOnReplica", message=message, subject=inputs.connection)]

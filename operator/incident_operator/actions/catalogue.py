@@ -17,6 +17,8 @@ _FILES = (
     "cache",
     "cloudtrail",
     "cloudwatch",
+    "ec2",
+    "elasticache",
     "elbv2",
     "evidence",
     "http",

@@ -26,6 +26,7 @@ from .probe import Endpoint, admitted_address
 
 MAX_FIELDS = 256
 MAX_LISTED = 10
+MAX_ADDRESSES = 128
 _CONNECT_SECONDS = 5.0
 MAX_TIMEOUT = timedelta(seconds=30)
 _TOKEN = re.compile(r"[A-Za-z0-9_.:-]{0,64}")
@@ -212,11 +213,14 @@ def _role(raw: Any, elapsed: timedelta) -> RedisAnswer:
 def _clients(raw: Any, elapsed: timedelta) -> RedisAnswer:
     """Return how many clients from which address, never what they call themselves or do."""
     clients = [dict(part.partition("=")[::2] for part in line.split(" ")) for line in raw.splitlines()]
-    by_address = Counter(client["addr"].rpartition(":")[0].strip("[]") for client in clients if "addr" in client)
-    rows = [{"address": _token(address), "clients": n} for address, n in by_address.most_common(MAX_LISTED)]
+    # S and M: the links between a primary and its replicas are no clients of anybody's.
+    people = [client for client in clients if not set("SM") & set(client.get("flags", ""))]
+    by_address = Counter(client["addr"].rpartition(":")[0].strip("[]") for client in people if "addr" in client)
+    rows = [{"address": _token(address), "clients": n} for address, n in by_address.most_common(MAX_ADDRESSES)]
     idle = [int(client["idle"]) for client in clients if client.get("idle", "").isdigit()]
     fields = {
-        "clients": len(clients),
+        "clients": len(people),
+        "replication_links": len(clients) - len(people),
         "addresses": len(by_address),
         "longest_idle_seconds": max(idle, default=0),
         "blocked": sum("b" in client.get("flags", "") for client in clients),

@@ -63,10 +63,22 @@ class RestorableAccess(Model):
     resources: Annotated[tuple[ArnPattern, ...], Field(min_length=1, max_length=32)]
 
 
+SecurityGroupId = Annotated[str, Field(pattern=r"^sg-[0-9a-f]{8,17}$", max_length=20)]
+
+
+class RestorablePath(Model):
+    """A way between two security groups that a fix may open again by itself. Source: decision 24."""
+
+    source: SecurityGroupId = Field(alias="from", description="The group that connects, by id.")
+    target: SecurityGroupId = Field(alias="to", description="The group that is connected to, by id.")
+    port: Annotated[int, Field(ge=1, le=65535, description="TCP.")]
+
+
 class Restorable(Model):
     """What fixes may restore without asking."""
 
     access: Annotated[tuple[RestorableAccess, ...], Field(max_length=32)] = ()
+    paths: Annotated[tuple[RestorablePath, ...], Field(max_length=32)] = ()
 
 
 class Probes(Model):

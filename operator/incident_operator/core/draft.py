@@ -21,6 +21,15 @@ class GrantedAccess:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GrantedPath:
+    """A way that a draft would open: TCP from one security group to a port of another, by their ids."""
+
+    source: str
+    target: str
+    port: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Removal:
     """Who took the access away that a draft would give back.
 
@@ -56,7 +65,7 @@ class PlanDraft:
     irreversible: str | None = None
     revert_if_worse: bool = False
     region: str | None = None
-    grants: tuple[GrantedAccess, ...] = ()
+    grants: tuple[GrantedAccess | GrantedPath, ...] = ()
     removals: tuple[Removal, ...] = ()
     ask_because: tuple[str, ...] = ()
     candidates: tuple[str, ...] = ()

@@ -21,7 +21,7 @@ from ..api.plan import (
 )
 from ..api.run import IncidentRun
 from ..api.runbook import Fix
-from .draft import GrantedAccess, PlanDraft
+from .draft import GrantedAccess, GrantedPath, PlanDraft
 from .risk import covers, matches
 
 HASH_VERSION = 1
@@ -72,8 +72,11 @@ def hash_draft(draft: PlanDraft, grant: ActionGrant, *, fix: str) -> str:
     )
 
 
-def is_restorable(access: GrantedAccess, grant: ActionGrant) -> bool:
-    """Tell whether the grant lets a machine give this access back."""
+def is_restorable(access: GrantedAccess | GrantedPath, grant: ActionGrant) -> bool:
+    """Tell whether the grant lets a machine give this access back, or open this way again."""
+    if isinstance(access, GrantedPath):
+        wanted = (access.source, access.target, access.port)
+        return any((path.source, path.target, path.port) == wanted for path in grant.spec.restorable.paths)
     return any(
         matches(access.role, (entry.role,))
         and any(covers(a.lower(), access.action.lower()) for a in entry.actions)

@@ -68,6 +68,10 @@ _TRAIL_PARAMETERS = (
     "launchTemplateId",
     "defaultVersion",
     "instanceId",
+    "replicationGroupId",
+    "groupId",
+    "ipPermissions",
+    "primaryClusterId",
 )
 
 

@@ -1,0 +1,1 @@
+"""The network between ShopSmart's tiers: security groups and ACLs that decide who gets through, and who took a rule."""
