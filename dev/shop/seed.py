@@ -33,7 +33,7 @@ def seed(shop: Shop, state_dir: Path) -> Shop:
     return seeded
 
 
-def _absent(error: ClientError, *codes: str) -> bool:
+def absent(error: ClientError, *codes: str) -> bool:
     """Tell whether AWS says that there is no such thing; raises any other error."""
     if error.response.get("Error", {}).get("Code") in codes:
         return True
@@ -49,7 +49,7 @@ def storage(shop: Shop) -> None:
     try:
         dynamodb.describe_table(TableName=shop.table)
     except ClientError as error:
-        if _absent(error, "ResourceNotFoundException"):
+        if absent(error, "ResourceNotFoundException"):
             dynamodb.create_table(
                 TableName=shop.table,
                 KeySchema=[{"AttributeName": "userId", "KeyType": "HASH"}],
@@ -62,7 +62,7 @@ def storage(shop: Shop) -> None:
     try:
         s3.head_bucket(Bucket=shop.bucket)
     except ClientError as error:
-        if _absent(error, "404", "NoSuchBucket"):
+        if absent(error, "404", "NoSuchBucket"):
             where = {} if shop.region == "us-east-1" else {"LocationConstraint": shop.region}
             s3.create_bucket(Bucket=shop.bucket, **({"CreateBucketConfiguration": where} if where else {}))
     s3.put_object(Bucket=shop.bucket, Key=releases.TEMPLATE_KEY, Body=_TEMPLATE, ContentType="text/html")
@@ -95,27 +95,28 @@ def alarm(shop: Shop) -> None:
 def people(shop: Shop) -> None:
     """The roles and users."""
     account, iam = f"arn:aws:iam::{shop.account}:root", shop.client("iam")
-    _role(shop, shop.role, policies.trust(service="lambda.amazonaws.com"), path=shop.role_path)
-    _role(shop, "SecurityAudit", policies.trust(principal=account), policies.auditing(shop))
+    make_role(shop, shop.role, policies.trust(service="lambda.amazonaws.com"), path=shop.role_path)
+    make_role(shop, "SecurityAudit", policies.trust(principal=account), policies.auditing(shop))
     for user, may in policies.users(shop).items():
         try:
             iam.get_user(UserName=user)
         except ClientError as error:
-            if _absent(error, "NoSuchEntity"):
+            if absent(error, "NoSuchEntity"):
                 iam.create_user(UserName=user)
         iam.put_user_policy(UserName=user, PolicyName="work", PolicyDocument=policies.text(may))
     for role, may in policies.roles_of_operator(shop).items():
-        _role(shop, role, policies.trust(principal=shop.user_arn("incident-operator")), may)
+        make_role(shop, role, policies.trust(principal=shop.user_arn("incident-operator")), may)
 
 
-def _role(
+def make_role(
     shop: Shop, name: str, trust: policies.Document, may: policies.Document | None = None, *, path: str = "/"
 ) -> None:
+    """Make a role that is not there, and give it what it may do as its policy `work`."""
     iam = shop.client("iam")
     try:
         iam.get_role(RoleName=name)
     except ClientError as error:
-        if _absent(error, "NoSuchEntity"):
+        if absent(error, "NoSuchEntity"):
             iam.create_role(RoleName=name, Path=path, AssumeRolePolicyDocument=policies.text(trust))
     if may is not None:
         iam.put_role_policy(RoleName=name, PolicyName="work", PolicyDocument=policies.text(may))
@@ -145,7 +146,7 @@ def service_policy(shop: Shop) -> None:
     try:
         iam.get_policy(PolicyArn=arn)
     except ClientError as error:
-        if _absent(error, "NoSuchEntity"):
+        if absent(error, "NoSuchEntity"):
             iam.create_policy(PolicyName=shop.policy, PolicyDocument=policies.text(first))
             iam.create_policy_version(PolicyArn=arn, PolicyDocument=policies.text(second), SetAsDefault=True)
     if iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"] != "v2":
@@ -169,7 +170,7 @@ def function(shop: Shop) -> None:
     try:
         found = client.get_function_configuration(FunctionName=name)
     except ClientError as error:
-        if _absent(error, "ResourceNotFoundException"):
+        if absent(error, "ResourceNotFoundException"):
             client.create_function(FunctionName=name, Code={"ZipFile": first}, Publish=True, **wanted)
             client.update_function_code(FunctionName=name, ZipFile=second)
             client.publish_version(FunctionName=name)
@@ -190,7 +191,7 @@ def _alias(client: Any, shop: Shop) -> None:
     try:
         alias = client.get_alias(FunctionName=shop.function, Name=shop.alias)
     except ClientError as error:
-        if _absent(error, "ResourceNotFoundException"):
+        if absent(error, "ResourceNotFoundException"):
             client.create_alias(**wanted)
         return
     weights = (alias.get("RoutingConfig") or {}).get("AdditionalVersionWeights")
@@ -226,7 +227,7 @@ def read_table_policy(shop: Shop) -> Any:
     try:
         return policies.read(shop.client("dynamodb").get_resource_policy(ResourceArn=shop.table_arn)["Policy"])
     except ClientError as error:
-        _absent(error, "PolicyNotFoundException")
+        absent(error, "PolicyNotFoundException")
         return None
 
 
@@ -242,5 +243,5 @@ def read_bucket_policy(shop: Shop) -> Any:
     try:
         return policies.read(shop.client("s3").get_bucket_policy(Bucket=shop.bucket)["Policy"])
     except ClientError as error:
-        _absent(error, "NoSuchBucketPolicy")
+        absent(error, "NoSuchBucketPolicy")
         return None

@@ -19,6 +19,6 @@ from tests.actions.reader import DictReader
 )
 def test_what_could_carry_a_secret_is_not_asked(service: str, operation: str) -> None:
     """Log lines neither: their answer would be kept as it is (decision 19)."""
-    with pytest.raises(ReadError, match=f"{service}.{operation} is not a listed read; listed: cloudtrail") as refused:
+    with pytest.raises(ReadError, match=f"{service}.{operation} is not a listed read; of {service}: ") as refused:
         Query().observe(QueryInputs(service=service, operation=operation), DictReader({}))
     assert refused.value.reason == "InvalidRequest"

@@ -7,7 +7,7 @@ from botocore.exceptions import ClientError
 
 from .. import policies
 from ..policies import Document, allow, document
-from ..seed import _absent, _key, _role
+from ..seed import absent, key_of, make_role
 from ..shop import DEFAULT_ACCOUNT, Shop
 
 #: What browsers ask for, and what nobody but the shop's own may read.
@@ -35,7 +35,7 @@ def seed(shop: Shop, state_dir: Path) -> Shop:
     """Make all that is not there beside a seeded shop, write `shop.json`, return the shop with the media team's key."""
     for part in (bucket, people, block, tags, policy):
         part(shop)
-    seeded = shop.with_keys({MEDIA: _key(shop, MEDIA, MEDIA)})
+    seeded = shop.with_keys({MEDIA: key_of(shop, MEDIA, MEDIA)})
     seeded.save(state_dir)
     return seeded
 
@@ -46,7 +46,7 @@ def bucket(shop: Shop) -> None:
     try:
         s3.head_bucket(Bucket=name)
     except ClientError as error:
-        if _absent(error, "404", "NoSuchBucket"):
+        if absent(error, "404", "NoSuchBucket"):
             where = {} if shop.region == "us-east-1" else {"LocationConstraint": shop.region}
             s3.create_bucket(Bucket=name, **({"CreateBucketConfiguration": where} if where else {}))
     there = {item["Key"] for item in s3.list_objects_v2(Bucket=name).get("Contents", ())}
@@ -63,7 +63,7 @@ def people(shop: Shop) -> None:
     try:
         iam.get_user(UserName=MEDIA)
     except ClientError as error:
-        if _absent(error, "NoSuchEntity"):
+        if absent(error, "NoSuchEntity"):
             iam.create_user(UserName=MEDIA)
     own = ["s3:GetBucketPolicy", "s3:PutBucketPolicy", "s3:DeleteBucketPolicy", "s3:PutBucketPublicAccessBlock"]
     releasing = document(
@@ -74,7 +74,7 @@ def people(shop: Shop) -> None:
     auditing = policies.text(document(allow("Images", own, arn)))
     iam.put_role_policy(RoleName="SecurityAudit", PolicyName="images", PolicyDocument=auditing)
     fixing = document(allow("Fixes", ["s3:PutBucketPolicy", "s3:DeleteBucketPolicy"], arn))
-    _role(shop, REMEDIATION, policies.trust(principal=shop.user_arn("incident-operator")), fixing)
+    make_role(shop, REMEDIATION, policies.trust(principal=shop.user_arn("incident-operator")), fixing)
     role = f"arn:aws:iam::{shop.account}:role/{REMEDIATION}"
     assuming = policies.text(document(allow("AssumeImages", ["sts:AssumeRole"], role)))
     iam.put_user_policy(UserName="incident-operator", PolicyName="images", PolicyDocument=assuming)
@@ -95,7 +95,7 @@ def block(shop: Shop) -> None:
     try:
         found = s3.get_public_access_block(Bucket=name)["PublicAccessBlockConfiguration"]
     except ClientError as error:
-        _absent(error, "NoSuchPublicAccessBlockConfiguration")
+        absent(error, "NoSuchPublicAccessBlockConfiguration")
         found = None
     if found != wanted:
         s3.put_public_access_block(Bucket=name, PublicAccessBlockConfiguration=wanted)
@@ -122,7 +122,7 @@ def read_policy(shop: Shop) -> Any:
     try:
         return policies.read(shop.client("s3").get_bucket_policy(Bucket=bucket_of(shop))["Policy"])
     except ClientError as error:
-        _absent(error, "NoSuchBucketPolicy")
+        absent(error, "NoSuchBucketPolicy")
         return None
 
 

@@ -6,7 +6,7 @@ from botocore.exceptions import ClientError
 
 from .. import policies
 from ..policies import allow, document
-from ..seed import _absent, _key, _role
+from ..seed import absent, key_of, make_role
 from ..shop import DEFAULT_ACCOUNT, Shop
 
 #: The partner whose key leaks, and the operator's own role for such keys.
@@ -26,7 +26,7 @@ def seed(shop: Shop, state_dir: Path) -> Shop:
     """Make all that is not there beside a seeded shop, write `shop.json`, return the shop with the partner's key."""
     for part in (bucket, people):
         part(shop)
-    seeded = shop.with_keys({PARTNER: _key(shop, PARTNER, PARTNER)})
+    seeded = shop.with_keys({PARTNER: key_of(shop, PARTNER, PARTNER)})
     seeded.save(state_dir)
     return seeded
 
@@ -37,7 +37,7 @@ def bucket(shop: Shop) -> None:
     try:
         s3.head_bucket(Bucket=name)
     except ClientError as error:
-        if _absent(error, "404", "NoSuchBucket"):
+        if absent(error, "404", "NoSuchBucket"):
             where = {} if shop.region == "us-east-1" else {"LocationConstraint": shop.region}
             s3.create_bucket(Bucket=name, **({"CreateBucketConfiguration": where} if where else {}))
 
@@ -48,7 +48,7 @@ def people(shop: Shop) -> None:
     try:
         iam.get_user(UserName=PARTNER)
     except ClientError as error:
-        if _absent(error, "NoSuchEntity"):
+        if absent(error, "NoSuchEntity"):
             iam.create_user(UserName=PARTNER)
     user = shop.user_arn(PARTNER)
     feeding = document(
@@ -61,7 +61,7 @@ def people(shop: Shop) -> None:
         allow("Keys", ["iam:UpdateAccessKey"], f"arn:aws:iam::{shop.account}:user/partner-*"),
         allow("Evidence", ["s3:PutObject"], f"arn:aws:s3:::{evidence_bucket(shop)}/cloudtrail/*"),
     )
-    _role(shop, REMEDIATION, policies.trust(principal=shop.user_arn("incident-operator")), fixing)
+    make_role(shop, REMEDIATION, policies.trust(principal=shop.user_arn("incident-operator")), fixing)
     role = f"arn:aws:iam::{shop.account}:role/{REMEDIATION}"
     assuming = policies.text(document(allow("AssumeSecurity", ["sts:AssumeRole"], role)))
     iam.put_user_policy(UserName="incident-operator", PolicyName="security", PolicyDocument=assuming)

@@ -56,8 +56,9 @@ class Query(CheckAction[QueryInputs, QueryFacts]):
     def observe(self, inputs: QueryInputs, reader: Reader) -> QueryFacts:
         """Make the read. Errors: ReadError InvalidRequest for an operation that is not listed."""
         if (inputs.service, inputs.operation) not in _listed():
-            listed = ", ".join(f"{s}.{o}" for s, o in sorted(_listed()))
-            message = f"{inputs.service}.{inputs.operation} is not a listed read; listed: {listed}"
+            own = sorted(o for s, o in _listed() if s == inputs.service)
+            listed = ", ".join(own) if own else "nothing of it"
+            message = f"{inputs.service}.{inputs.operation} is not a listed read; of {inputs.service}: {listed}"
             raise ReadError("InvalidRequest", message[:900])
         try:
             answer = reader.aws(inputs.service, inputs.operation, inputs.arguments, region=inputs.region)
