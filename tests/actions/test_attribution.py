@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from incident_operator.actions.awslambda import Denial
-from incident_operator.actions.iam import (
+from incident_operator.actions.ports import HttpAnswer, NotFound
+from incident_operator.actions.role_access import (
     Access,
     AccessFacts,
     AccessInputs,
@@ -16,7 +17,6 @@ from incident_operator.actions.iam import (
     explaining,
     read_access,
 )
-from incident_operator.actions.ports import HttpAnswer, NotFound
 from tests.builders import NOW
 
 ROLE = "arn:aws:iam::123456789012:role/mailer"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from incident_operator.actions.awslambda import (
+from incident_operator.actions.awslambda_fixes import (
     EffectFacts,
     RollbackAlias,
     RollbackInputs,

@@ -9,8 +9,9 @@ import pytest
 
 from incident_operator.actions.awslambda import Denial
 from incident_operator.actions.base import Unclear
-from incident_operator.actions.iam import AccessFacts, RestoreEffect, RestoreInputs, RestoreRoleAccess, RoleAccess
+from incident_operator.actions.iam import RestoreEffect, RestoreInputs, RestoreRoleAccess, RoleAccess
 from incident_operator.actions.ports import NotFound
+from incident_operator.actions.role_access import AccessFacts
 from incident_operator.actions.traffic import Traffic
 from incident_operator.api.grant import ActionGrant
 from incident_operator.api.plan import Hazard, Repeat, Tier

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from incident_operator.actions.awslambda import FunctionInputs, measure_effect
+from incident_operator.actions.awslambda import FunctionInputs
+from incident_operator.actions.awslambda_fixes import measure_effect
 from incident_operator.actions.ports import HttpAnswer
 from incident_operator.actions.traffic import measure
 

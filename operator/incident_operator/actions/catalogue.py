@@ -14,6 +14,7 @@ _FILES = (
     "autoscaling",
     "aws",
     "awslambda",
+    "awslambda_fixes",
     "cache",
     "cloudtrail",
     "cloudwatch",
