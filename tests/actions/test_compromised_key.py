@@ -186,6 +186,18 @@ def test_a_key_that_is_not_there_or_dead_is_not_disabled() -> None:
     assert CHECK.findings(KEYS, CHECK.observe(KEYS, dead)) == []
 
 
+def test_no_call_and_no_key_are_no_answer_about_other_ways_in() -> None:
+    """CloudTrail is late, and a key that is gone may have left something behind."""
+    silent = PERSISTENCE.findings(KEYS, PERSISTENCE.observe(KEYS, a_reader()))
+    assert isinstance(silent, Unclear)
+    assert (silent.reason, silent.found) == ("NoCalls", ())
+    made = event(1, "CreateUser", parameters={"userName": "other"})
+    gone = a_reader(made, **{"iam.get_access_key_last_used": NotFound("no", code="NoSuchEntity")})
+    left = PERSISTENCE.findings(KEYS, PERSISTENCE.observe(KEYS, gone))
+    assert isinstance(left, Unclear)
+    assert (left.reason, [f.reason for f in left.found]) == ("KeyUnknown", ["PersistenceByActor"])
+
+
 def test_more_events_than_were_read_prove_nothing() -> None:
     """No other way in among a hundred events says nothing of the rest."""
     facts = PERSISTENCE.observe(KEYS, a_reader(*(event(n) for n in range(100))))

@@ -57,6 +57,23 @@ def rows(*given: dict[str, Any], truncated: bool = False) -> Rows:
     return Rows(rows=given, truncated=truncated, withheld=0, elapsed=ELAPSED)
 
 
+@pytest.mark.parametrize(
+    ("command", "answer"),
+    [
+        ({"command": "PING"}, RedisAnswer(elapsed=ELAPSED)),
+        ({"command": "INFO memory"}, RedisAnswer(elapsed=ELAPSED, fields={"other": 1})),
+    ],
+    ids=["no value", "none of the fields"],
+)
+def test_an_answer_without_what_is_asked_for_is_none(command: dict[str, str], answer: RedisAnswer) -> None:
+    """A text that is no token is dropped: what is left of the answer may be nothing."""
+    fields = ["used_memory"] if "INFO" in command["command"] else []
+    inputs, check = CommandInputs(connection="cache", fields=tuple(fields), **command), SendCommand()
+    found = check.findings(inputs, check.observe(inputs, ConnectedReader(answer)))
+    assert isinstance(found, Unclear)
+    assert (found.reason, found.found) == ("NothingAnswered", ())
+
+
 def test_the_first_row_can_be_named() -> None:
     """A rule says `output.first.used`; nulls stay nulls, so that a rule may ask for them."""
     facts = Query().observe(QUERY, ConnectedReader(rows({"used": 97, "oldest": None}, {"used": 3, "oldest": None})))

@@ -3,8 +3,8 @@
 Asked of every check of every runbook that ships, as the operator asks it: with the runbook's own inputs and findings.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,11 +14,12 @@ import yaml
 
 from incident_operator.actions.base import Unclear
 from incident_operator.actions.catalogue import check_action, infos
-from incident_operator.actions.ports import NotFound, ReadError
+from incident_operator.actions.connected import SYMPTOMS
+from incident_operator.actions.ports import NotFound, ReadError, RedisAnswer, Rows, Scalar
 from incident_operator.actions.reads import READS
 from incident_operator.api.runbook import Check, ClusterRunbook, FindingKind
-from incident_operator.core.expressions import evaluate, render
-from incident_operator.core.runbook import bind_inputs, bind_parameters, dependencies
+from incident_operator.core.expressions import ExpressionError, evaluate, render
+from incident_operator.core.runbook import bind_inputs, bind_parameters, dependencies, with_closeout
 from tests.actions.runbook_samples import SAMPLES
 from tests.builders import NOW
 
@@ -28,7 +29,7 @@ RUNBOOKS = {
     for path in sorted(FOLDER.glob("*.yaml"))
     if path.name != "kustomization.yaml"
 }
-#: Each as the adapters raise it.
+#: Each as the adapters raise it, of AWS and of connections.
 FAILURES = {
     "denied": ReadError("AccessDenied", "denied", code="AccessDenied"),
     "throttled": ReadError("Throttled", "throttled", code="ThrottlingException"),
@@ -38,14 +39,26 @@ FAILURES = {
     "refused": ReadError("InvalidRequest", "refused", code="ValidationError"),
     "not granted": ReadError("NotGranted", "not granted"),
 }
+#: What only connections raise. The other reasons of theirs are symptoms, and so findings (`actions.connected`).
+CONNECTION_FAILURES = {
+    "nothing listens": ReadError("Refused", "the host refuses connections"),
+    "no such connection": ReadError("ConnectionMissing", "the run gives no connection of this name"),
+    "connection invalid": ReadError("ConnectionInvalid", "the Secret is no connection's"),
+    "role too powerful": ReadError("RoleTooPowerful", "the role may write"),
+}
+_ELAPSED = timedelta(milliseconds=3)
 
 
 @dataclass
-class FailingReader:
-    """Implements `actions.ports.Reader`: every read ends in the same way. Shape: `made` counts them."""
+class EndingReader:
+    """Implements `actions.ports.Reader`: every read ends as told. Shape: `made` has what was read.
 
-    end: Callable[[], Any]
-    made: int = 0
+    `end` is given service and operation; of a connection `postgres` and the statement, or `redis` and the command; of
+    a probe `http` or `tcp`, and where to.
+    """
+
+    end: Callable[[str, str], Any]
+    made: list[tuple[str, str]] = field(default_factory=list)
     since: datetime = NOW - timedelta(minutes=15)
     now: datetime = NOW
     account: str = "123456789012"
@@ -60,29 +73,80 @@ class FailingReader:
     def prefetch(self, service: str, operation: str, *arguments: Mapping[str, Any], region: str | None = None) -> None:
         """Begin nothing."""
 
+    def _ended(self, service: str, operation: str) -> Any:
+        self.made.append((service, operation))
+        return self.end(service, operation)
+
     def aws(
         self, service: str, operation: str, arguments: Mapping[str, Any] | None = None, *, region: str | None = None
     ) -> Any:
         """End as told. Errors: PermissionError for what is not listed."""
         if (service, operation) not in READS:
             raise PermissionError(f"{service}.{operation} is not a listed read")
-        self.made += 1
-        return self.end()
+        return self._ended(service, operation)
 
-    def _probe(self, *_: Any, **__: Any) -> Any:
-        self.made += 1
-        return self.end()
+    def postgres(self, connection: str, statement: str, arguments: Sequence[Scalar] = (), **_: Any) -> Any:
+        """End as told."""
+        return self._ended("postgres", statement)
 
-    http_get = postgres = redis = tcp = _probe
+    def redis(self, connection: str, command: str, **_: Any) -> Any:
+        """End as told."""
+        return self._ended("redis", command)
+
+    def http_get(self, url: str, **_: Any) -> Any:
+        """End as told."""
+        return self._ended("http", url)
+
+    def tcp(self, host: str, port: int, **_: Any) -> Any:
+        """End as told."""
+        return self._ended("tcp", f"{host}:{port}")
 
 
-def raising(error: Exception) -> Callable[[], NoReturn]:
+def raising(error: Exception) -> Callable[[str, str], NoReturn]:
     """Return what raises an error."""
 
-    def end() -> NoReturn:
+    def end(service: str, operation: str) -> NoReturn:
         raise error
 
     return end
+
+
+def lacking(which: int) -> Callable[[str, str], NoReturn]:
+    """Return what says that there is no such thing, by one of the codes that the read lists for that.
+
+    Errors: ReadError InvalidRequest of a read without any: nothing else comes of it.
+    """
+
+    def end(service: str, operation: str) -> NoReturn:
+        codes = READS[service, operation].missing if (service, operation) in READS else ()
+        if not codes:
+            raise ReadError("InvalidRequest", "refused", code="ValidationError")
+        raise NotFound("there is none", code=codes[which])
+
+    return end
+
+
+def empty(service: str, operation: str) -> Any:
+    """Return what the adapters make of an answer with nothing in it. Errors: ReadError MalformedAnswer, as theirs."""
+    if service == "postgres":
+        return Rows(rows=(), truncated=False, withheld=0, elapsed=_ELAPSED)
+    if service == "redis":
+        return _empty_redis(operation)
+    listed = READS[service, operation]
+    try:
+        return listed.project({listed.items: []} if listed.items else {})
+    except (KeyError, TypeError, ValueError):
+        raise ReadError("MalformedAnswer", f"{service}.{operation} answered something unexpected") from None
+
+
+def _empty_redis(command: str) -> RedisAnswer:
+    if command == "ROLE":
+        raise ReadError("MalformedAnswer", "ROLE was answered by something unexpected")
+    if command == "CLIENT LIST":
+        return RedisAnswer(elapsed=_ELAPSED, fields={"clients": 0, "addresses": 0}, rows=())
+    if command.startswith("INFO"):
+        return RedisAnswer(elapsed=_ELAPSED, fields={})
+    return RedisAnswer(elapsed=_ELAPSED)
 
 
 @dataclass(frozen=True)
@@ -114,58 +178,135 @@ def ask(runbook: ClusterRunbook, check: Check, reader: Any) -> Answer:
         for f in (found.found if isinstance(found, Unclear) else found)
         if action.reasons[f.reason].kind == FindingKind.PROBLEM
     ]
-    seen = {"output": output, "inputs": inputs.wire(), "parameters": parameters}
-    problems_found += [rule.reason for rule in check.findings if evaluate(rule.when, "finding", seen) is True]
+    seen, failed = {"output": output, "inputs": inputs.wire(), "parameters": parameters}, False
+    for rule in check.findings:
+        try:
+            holds = evaluate(rule.when, "finding", seen) is True
+        except ExpressionError:
+            failed = True
+            continue
+        if holds and rule.kind == FindingKind.PROBLEM:
+            problems_found.append(rule.reason)
     if problems_found:
         return Answer("Failed", tuple(problems_found))
-    return Answer("Inconclusive" if isinstance(found, Unclear) else "Passed")
+    if isinstance(found, Unclear):
+        return Answer("Inconclusive")
+    return Answer("Error" if failed else "Passed")
 
 
 def every_check() -> Iterator[Any]:
-    """Yield every check of every shipped runbook."""
+    """Yield every check of every shipped runbook, those of its close-out as well."""
     for name, runbook in RUNBOOKS.items():
-        for check in runbook.spec.checks:
+        for check in with_closeout(runbook.spec).checks:
             yield pytest.param(runbook, check, id=f"{name}-{check.name}")
 
 
+def every_connected_check() -> Iterator[Any]:
+    """Yield those that ask a connection of the run."""
+    for given in every_check():
+        _, check = given.values
+        if "connection" in check.inputs:
+            yield given
+
+
 def test_every_runbook_that_ships_has_a_sample() -> None:
-    """With all that its checks read of each other: a new runbook is not left out."""
+    """With all that its checks read of each other, and nothing for checks that it does not have."""
     assert set(SAMPLES) == set(RUNBOOKS)
     for name, runbook in RUNBOOKS.items():
-        read = set().union(*(dependencies(runbook.spec)[check.name] for check in runbook.spec.checks))
-        assert read <= set(SAMPLES[name].outputs), name
+        spec, sample = with_closeout(runbook.spec), SAMPLES[name]
+        names = {check.name for check in spec.checks}
+        read = set().union(*(dependencies(spec)[check] for check in names))
+        assert read <= set(sample.outputs), name
+        assert {*sample.absent, *sample.elsewhere, *sample.unset, *sample.empty, *sample.unlisted} <= names, name
 
 
 @pytest.mark.parametrize("failure", FAILURES)
 @pytest.mark.parametrize(("runbook", "check"), list(every_check()))
 def test_a_check_whose_reads_fail_neither_passes_nor_finds(runbook: ClusterRunbook, check: Check, failure: str) -> None:
     """Whatever the reason, and though the check reads for sure."""
-    reader = FailingReader(raising(FAILURES[failure]))
+    reader = EndingReader(raising(FAILURES[failure]))
     answer = ask(runbook, check, reader)
-    assert reader.made > 0, "the check made no read that could fail"
+    assert reader.made, "the check made no read that could fail"
     assert answer.state in ("Error", "Inconclusive")
     assert answer.problems == ()
 
 
+@pytest.mark.parametrize("failure", CONNECTION_FAILURES)
+@pytest.mark.parametrize(("runbook", "check"), list(every_connected_check()))
+def test_a_connection_that_fails_is_no_health(runbook: ClusterRunbook, check: Check, failure: str) -> None:
+    """Nor a finding: whether it is the service that is down, or our own way to it, can't be told from here."""
+    answer = ask(runbook, check, EndingReader(raising(CONNECTION_FAILURES[failure])))
+    assert answer == Answer("Error")
+
+
+@pytest.mark.parametrize("reason", SYMPTOMS)
+@pytest.mark.parametrize(("runbook", "check"), list(every_connected_check()))
+def test_a_server_that_lets_nobody_in_is_that_finding_alone(runbook: ClusterRunbook, check: Check, reason: str) -> None:
+    """Nothing else is made of the answer that there is not."""
+    answer = ask(runbook, check, EndingReader(raising(ReadError(reason, "nobody is let in"))))
+    assert answer == Answer("Failed", (reason,))
+
+
+@pytest.mark.parametrize("which", [0, -1], ids=["first code", "last code"])
 @pytest.mark.parametrize(("runbook", "check"), list(every_check()))
-def test_what_does_not_exist_is_no_health(runbook: ClusterRunbook, check: Check) -> None:
-    """Missing is Error or Inconclusive, or the finding that says just that; it never passes."""
-    answer = ask(runbook, check, FailingReader(raising(NotFound("there is none", code="NoSuchEntity"))))
+def test_what_does_not_exist_is_no_health(runbook: ClusterRunbook, check: Check, which: int) -> None:
+    """Missing is Error or Inconclusive, or the finding that says just that; it never passes.
+
+    Codes are listed from the thing itself to what it is in: of a setting that nobody made the first one may pass.
+    """
+    answer = ask(runbook, check, EndingReader(lacking(which)))
     sample = SAMPLES[runbook.metadata.name]
     said = sample.absent.get(check.name, ())
     assert answer.problems in ((), said)
-    if check.name not in sample.elsewhere:
+    if check.name in sample.unset and which == 0:
+        assert answer.state == "Passed"
+    elif check.name not in sample.elsewhere:
         assert answer.state in (("Failed",) if said else ("Error", "Inconclusive"))
-
-
-#: Checks for which no entry is an answer: nothing was done, nobody was denied.
-_EMPTY_IS_AN_ANSWER = {"recentChanges", "activities", "errors", "throttles"}
 
 
 @pytest.mark.parametrize(("runbook", "check"), list(every_check()))
 def test_empty_answers_are_no_health(runbook: ClusterRunbook, check: Check) -> None:
-    """No samples, no targets, no group: an empty list is never taken for "all of them are well"."""
-    if check.name in _EMPTY_IS_AN_ANSWER or check.action in ("aws.query", "lambda.configuration", "iam.role-access"):
-        pytest.skip("no list that could be empty, or nothing to be found in an empty one")
-    answer = ask(runbook, check, FailingReader(list))
-    assert answer.state in ("Error", "Inconclusive")
+    """No samples, no targets, no group, no row: nothing is never taken for "all of them are well"."""
+    sample = SAMPLES[runbook.metadata.name]
+    if check.name in sample.empty:
+        pytest.skip(sample.empty[check.name])
+    answer = ask(runbook, check, EndingReader(empty))
+    if check.name in sample.unlisted:
+        assert answer == Answer("Failed", sample.unlisted[check.name])
+    else:
+        assert answer.state in ("Error", "Inconclusive")
+
+
+@pytest.mark.parametrize("used", [None, "many"], ids=["withheld", "no number"])
+def test_slots_that_were_not_counted_are_no_free_ones(used: str | None) -> None:
+    """As where sessions hide from a role that is no pg_monitor."""
+    runbook = RUNBOOKS["database-performance"]
+    (check,) = (c for c in runbook.spec.checks if c.name == "slots")
+    row = {"used": used, "maximum": 97, "active": 0, "idle": 0, "idle_in_transaction": 0, "waiting": 0}
+    rows = Rows(rows=(row,), truncated=False, withheld=0, elapsed=_ELAPSED)
+    assert ask(runbook, check, EndingReader(lambda service, operation: rows)) == Answer("Error")
+
+
+#: No runbook that ships probes: what their actions make of failures is asked of them directly.
+_PROBES: Mapping[str, Mapping[str, Any]] = {
+    "http.get": {"url": "https://shop.example/healthz"},
+    "tcp.connect": {"host": "db.internal", "port": 5432},
+}
+
+
+@pytest.mark.parametrize("failure", [*FAILURES, *CONNECTION_FAILURES])
+@pytest.mark.parametrize("name", _PROBES)
+def test_a_probe_that_fails_is_no_health(name: str, failure: str) -> None:
+    """Silence may be due to where we stand. One answer is one: a host that itself refuses a connection."""
+    action: Any = check_action(name)
+    inputs = action.inputs_model.model_validate(_PROBES[name])
+    reader = EndingReader(raising({**FAILURES, **CONNECTION_FAILURES}[failure]))
+    try:
+        found = action.findings(inputs, action.observe(inputs, reader))
+    except ReadError:
+        found = None
+    assert len(reader.made) == 1
+    if (name, failure) == ("tcp.connect", "nothing listens"):
+        assert [f.reason for f in found] == ["ConnectionRefused"]
+    else:
+        assert found is None or (isinstance(found, Unclear) and found.found == ())

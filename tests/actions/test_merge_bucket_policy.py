@@ -196,6 +196,17 @@ def test_a_read_that_fails_is_neither_health_nor_a_finding(check: Any, error: Re
             check.observe(inputs, a_reader(**{name: error}))
 
 
+def test_nobody_knows_the_tags_of_what_is_not_there() -> None:
+    """A bucket in which there is nothing is none whose objects are all tagged."""
+    inputs = DeclaredInputs(bucket="images", canaries=("a.jpg", "b.jpg"))
+    check = ObjectTags()
+    gone = NotFound("no object", code="NoSuchKey")
+    reader = a_reader(**{"s3.list_objects_v2": [], "s3.get_object_tagging": gone})
+    found = check.findings(inputs, check.observe(inputs, reader))
+    assert isinstance(found, Unclear)
+    assert (found.reason, found.found) == ("CanariesMissing", ())
+
+
 def seen(canary: int, private: int) -> ReadsFacts:
     """Return what everybody gets of the canaries and of the private object."""
     canaries = tuple(SeenObject(key=key, status=canary, exists=True) for key in INPUTS.canaries)

@@ -6,10 +6,12 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+import yaml
 from psycopg import sql as quoting
 
 from dev import databases
@@ -31,6 +33,7 @@ from incident_operator.adapters.clock import Clock
 from incident_operator.adapters.connections import Connections, Slots, Target
 from incident_operator.api.grant import Probes
 from incident_operator.api.plan import Call, Repeat
+from incident_operator.api.runbook import ClusterRunbook
 from incident_operator.cli import script_postgres
 from incident_operator.core.draft import NotApplicable, PlanDraft
 from incident_operator.core.indexing import parse_index
@@ -53,6 +56,7 @@ def server() -> Iterator[Server]:
                 ("reader", "IN ROLE pg_monitor"),
                 ("operator", "IN ROLE pg_monitor, pg_signal_backend"),
                 ("app", ""),
+                ("blind", ""),
                 ("reporting", ""),
                 ("too_much", "CREATEDB IN ROLE pg_signal_backend"),
             ):
@@ -78,15 +82,16 @@ def target(server: Server, user: str) -> Target:
 
 @dataclass
 class Placed(DictReader):
-    """Reads the real database as `reader`."""
+    """Reads the real database as `reader`, or as another role."""
 
     server: Server | None = None
+    user: str = "reader"
 
     def postgres(self, connection: str, statement: str, arguments: Any = (), **options: Any) -> Any:
         """Ask as a check does."""
         assert self.server is not None
         given = {"max_rows": 20, "timeout": SECONDS, "api_server": None, **options}
-        return sql.query(target(self.server, "reader"), PROBES, Slots(), statement, arguments, **given)
+        return sql.query(target(self.server, self.user), PROBES, Slots(), statement, arguments, **given)
 
 
 def reader(server: Server) -> Placed:
@@ -296,6 +301,38 @@ def test_nobody_to_hit_is_no_plan(server: Server) -> None:
         refusal = action.plan(TERMINATE, action.observe(TERMINATE, elsewhere))
     assert isinstance(refusal, NotApplicable)
     assert refusal.reason == "ConnectionElsewhere"
+
+
+def test_a_role_that_does_not_see_sessions_is_told_so(server: Server) -> None:
+    """It is told of no session of others whose it is: what it counts would pass for a server that is empty."""
+    blind = reader(server)
+    blind.user = "blind"
+    action = TerminateBackends()
+    with session(server):
+        facts = action.observe(TERMINATE, blind)
+        assert facts.hidden > 0
+        assert action.observe(TERMINATE, reader(server)).hidden == 0
+        refusal = action.plan(TERMINATE, facts)
+        assert isinstance(refusal, NotApplicable)
+        assert refusal.reason == "NotVisible"
+        index = CreateIndex()
+        hidden = index.plan(INDEX, index.observe(INDEX, blind))
+        assert isinstance(hidden, NotApplicable)
+        assert hidden.reason == "NotVisible"
+
+
+def test_the_runbook_counts_no_slots_that_it_does_not_see(server: Server) -> None:
+    """The statement that ships: without a number its rules fail, and the check is Error."""
+    path = Path(__file__).parents[2] / "manifests/runbooks/database-performance.yaml"
+    runbook = ClusterRunbook.model_validate(yaml.safe_load(path.read_text()))
+    (statement,) = (c.inputs["statement"] for c in runbook.spec.checks if c.name == "slots")
+    blind = reader(server)
+    blind.user = "blind"
+    with session(server):
+        (seen,) = reader(server).postgres("database", statement).rows
+        (unseen,) = blind.postgres("database", statement).rows
+    assert 2 <= seen["used"] < seen["maximum"]
+    assert unseen["used"] is None
 
 
 def call_of(server: Server, operation: str = "terminate_backends", **arguments: Any) -> Call:

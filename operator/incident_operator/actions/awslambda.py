@@ -79,7 +79,18 @@ class Function(ActionModel):
 
 
 def read_function(inputs: FunctionInputs, reader: Reader) -> Function:
-    """Return the function and what serves. Errors: NotFound for a function or an alias that does not exist."""
+    """Return the function and what serves.
+
+    Errors: NotFound for a function or an alias that does not exist; ReadError MalformedAnswer.
+    """
+    try:
+        return _read_function(inputs, reader)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        message = f"{inputs.label} is described in an unexpected way ({type(error).__name__})"
+        raise ReadError("MalformedAnswer", message) from None
+
+
+def _read_function(inputs: FunctionInputs, reader: Reader) -> Function:
     name, region = inputs.function_name, inputs.region_to_read(reader)
     reader.prefetch("lambda", "get_function_concurrency", {"FunctionName": name}, region=region)
     if inputs.alias:

@@ -93,8 +93,17 @@ class SendCommand(CheckAction[CommandInputs, CommandFacts]):
         )
 
     def findings(self, inputs: CommandInputs, facts: CommandFacts) -> Sequence[Found] | Unclear:
-        """Return the symptom, if the server let nobody in; what the answer means, the runbook says."""
-        return [Found(reason=facts.symptom, message=facts.message)] if facts.symptom else []
+        """Return the symptom, if the server let nobody in; what the answer means, the runbook says.
+
+        An answer of which nothing could be kept, or none of the fields that are asked for, says nothing.
+        """
+        if facts.symptom:
+            return [Found(reason=facts.symptom, message=facts.message)]
+        without_fields = not facts.fields and (bool(inputs.fields) or facts.fields is None)
+        if facts.value is None and facts.rows is None and without_fields:
+            message = f"the answer to {inputs.command} has nothing that is asked for"
+            return Unclear(reason="NothingAnswered", message=message)
+        return []
 
 
 def _fitting(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from ..api.plan import Call, DiffLine, Repeat, Verify
 from ..api.runbook import FindingKind
 from ..core.draft import Judgement, NotApplicable, PlanDraft
 from .base import ActionModel, CheckAction, Facts, FixAction, Found, Inputs, Output, ReasonInfo, Unclear, register
-from .ports import NotFound, Reader
+from .ports import NotFound, Reader, ReadError
 
 CALL_TIMEOUT = timedelta(seconds=10)
 #: From when on a disabled key must be refused everywhere, and until when CloudTrail is waited for.
@@ -128,7 +128,9 @@ class KeyFacts(Facts):
 def _state(inputs: KeyInputs, reader: Reader) -> tuple[str | None, Sequence[Mapping[str, Any]]]:
     """Return a key's user and all keys of that user; None and none where there is no such key. Errors: ReadError."""
     try:
-        user = reader.aws("iam", "get_access_key_last_used", {"AccessKeyId": inputs.access_key_id})["UserName"]
+        user = reader.aws("iam", "get_access_key_last_used", {"AccessKeyId": inputs.access_key_id}).get("UserName")
+        if not user:
+            raise ReadError("MalformedAnswer", f"IAM does not say whose {inputs.label} is")
         keys = reader.aws("iam", "list_access_keys", {"UserName": user})
     except NotFound:
         return None, ()
@@ -298,7 +300,7 @@ class KeyPersistence(_KeyCheck):
     }
 
     def findings(self, inputs: KeyInputs, facts: KeyFacts) -> Sequence[Found] | Unclear:
-        """Name each; none among events that were not all read is no answer."""
+        """Name each; none is no answer where the key is unknown, its calls are not shown, or not all were read."""
         found = tuple(
             Found(
                 reason="PersistenceByActor",
@@ -309,6 +311,11 @@ class KeyPersistence(_KeyCheck):
             )
             for p in facts.persisted
         )
+        if facts.status is None:
+            return Unclear(reason="KeyUnknown", message=f"this account has no {inputs.label}", found=found)
+        if not facts.calls:
+            message = f"CloudTrail shows no call with {inputs.label} in the window (yet)"
+            return Unclear(reason="NoCalls", message=message)
         if facts.more:
             message = f"{inputs.label} made more calls than the {MAX_EVENTS} that were read"
             return Unclear(reason="MoreEvents", message=message, found=found)

@@ -39,13 +39,15 @@ IDLE = """a.state IN ('idle', 'idle in transaction', 'idle in transaction (abort
 RUNNING = """a.state = 'active' AND a.query_id = $3::bigint
   AND a.query_start < clock_timestamp() - make_interval(secs => $4)"""
 
-#: Shape: `maximum` is what is left for roles without a reserve.
-SLOTS = """SELECT count(*) AS used, count(*) FILTER (WHERE a.state IS NULL) AS hidden,
+#: Shape: `maximum` is what is left for roles without a reserve. A role that is no pg_monitor is not even told which
+#: sessions of others are those of clients.
+SLOTS = """SELECT count(*) FILTER (WHERE a.backend_type = 'client backend') AS used,
+  count(*) FILTER (WHERE a.backend_type IS NULL) AS hidden,
   (SELECT sum(CASE WHEN s.name = 'max_connections' THEN s.setting::bigint ELSE - s.setting::bigint END)::bigint
    FROM pg_settings s WHERE s.name IN ('max_connections', 'superuser_reserved_connections', 'reserved_connections',
                                        'rds.rds_superuser_reserved_connections')) AS maximum,
   count(*) FILTER (WHERE a.wait_event_type = 'Lock') AS waiting
-FROM pg_stat_activity a WHERE a.backend_type = 'client backend'"""
+FROM pg_stat_activity a WHERE a.backend_type = 'client backend' OR a.backend_type IS NULL"""
 _IDLE_NOW = f"""SELECT a.pid, (extract(epoch FROM a.backend_start) * 1000000)::bigint AS started, a.usename AS username,
   host(a.client_addr) AS client, a.state <> 'idle' AS transaction,
   count(*) OVER (PARTITION BY a.client_addr) AS held

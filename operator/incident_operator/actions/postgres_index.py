@@ -37,7 +37,7 @@ _STATE = """SELECT
    WHERE s.schemaname = $1 AND s.indexrelname = $3) AS scans,
   (SELECT count(*) FROM pg_stat_activity a
    WHERE a.backend_type = 'client backend' AND a.xact_start < clock_timestamp() - make_interval(secs => $4)) AS long,
-  (SELECT count(*) FROM pg_stat_activity a WHERE a.backend_type = 'client backend' AND a.state IS NULL) AS hidden"""
+  (SELECT count(*) FROM pg_stat_activity a WHERE a.backend_type IS NULL) AS hidden"""
 
 
 class IndexInputs(PlacedInputs):

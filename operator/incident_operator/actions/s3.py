@@ -153,7 +153,7 @@ def _document(inputs: BucketInputs, reader: Reader) -> Any:
     try:
         return reader.aws("s3", "get_bucket_policy", {"Bucket": inputs.bucket}, region=inputs.region)
     except NotFound as missing:
-        if missing.code == "NoSuchBucket":
+        if missing.code != "NoSuchBucketPolicy":
             raise
         return None
 
@@ -446,7 +446,7 @@ def read_block(inputs: BucketInputs, reader: Reader) -> BlockFacts:
     try:
         found = reader.aws("s3", "get_public_access_block", {"Bucket": inputs.bucket}, region=inputs.region)
     except NotFound as missing:
-        if missing.code == "NoSuchBucket":
+        if missing.code != "NoSuchPublicAccessBlockConfiguration":
             raise
         return BlockFacts()
     return BlockFacts(on=tuple(sorted(name for name, value in found.items() if value)))
@@ -494,11 +494,12 @@ class PublicAccessBlock(CheckAction[BucketInputs, BlockFacts]):
 
 
 class TagsFacts(Facts):
-    """How many objects of a sample have the tag, and which canaries lack it."""
+    """How many objects of a sample have the tag, which canaries lack it, and how many canaries do not exist."""
 
     sampled: int
     tagged: int
     untagged_canaries: tuple[str, ...] = ()
+    missing_canaries: int = 0
 
 
 class TagsOutput(Output):
@@ -538,6 +539,7 @@ class ObjectTags(CheckAction[DeclaredInputs, TagsFacts]):
             sampled=sum(key in known for key in sample),
             tagged=sum(known.get(key, False) for key in sample),
             untagged_canaries=tuple(key for key in dict.fromkeys(inputs.canaries) if known.get(key) is False),
+            missing_canaries=sum(key not in known for key in dict.fromkeys(inputs.canaries)),
         )
 
     def output(self, facts: TagsFacts) -> TagsOutput:
@@ -545,7 +547,7 @@ class ObjectTags(CheckAction[DeclaredInputs, TagsFacts]):
         return TagsOutput(sampled=facts.sampled, tagged=facts.tagged, untagged_canaries=len(facts.untagged_canaries))
 
     def findings(self, inputs: DeclaredInputs, facts: TagsFacts) -> Sequence[Found] | Unclear:
-        """Canaries without the tag are a problem; others may be private on purpose."""
+        """Canaries without the tag are a problem; others may be private on purpose. What is not there has no tags."""
         found = []
         tag = f"{inputs.tag_key}={inputs.tag_value}"
         if facts.untagged_canaries:
@@ -554,6 +556,9 @@ class ObjectTags(CheckAction[DeclaredInputs, TagsFacts]):
         if facts.tagged < facts.sampled:
             message = f"{facts.sampled - facts.tagged} of {facts.sampled} objects looked at lack the tag {tag}"
             found.append(Found(reason="SomeUntagged", message=message, subject=inputs.arn))
+        if facts.missing_canaries:
+            message = f"{facts.missing_canaries} named objects do not exist in {inputs.bucket}: nobody knows their tags"
+            return Unclear(reason="CanariesMissing", message=message, found=tuple(found))
         return found
 
 
