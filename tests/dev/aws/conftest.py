@@ -181,8 +181,8 @@ def account(url: str) -> Account:
     return Account(id=number, admin=Caller(url=url, key=f"SIMADMIN{number}"))
 
 
-def eventually(read: Callable[[], Any], seconds: float = 5.0) -> Any:
-    """Return the first truthy value of `read`, within a time."""
+def eventually(read: Callable[[], Any], seconds: float = 30.0) -> Any:
+    """Return the first truthy value of `read`, within a time that a busy machine has enough of."""
     limit = time.monotonic() + seconds
     while True:
         found = read()

@@ -44,14 +44,14 @@ def alarm(account: Account) -> Any:
 
 
 def in_state(account: Account, state: str, before: Callable[[], None] = lambda: None) -> Any:
-    """Return the alarm once it is in a state, within three periods."""
+    """Return the alarm once it is in a state."""
 
     def there() -> Any:
         before()
         found = alarm(account)
         return found if found["StateValue"] == state else None
 
-    found = eventually(there, seconds=10 * PERIOD)
+    found = eventually(there, seconds=30 * PERIOD)
     assert found, alarm(account)
     return found
 
@@ -88,10 +88,9 @@ def test_an_alarm_that_rang_while_nobody_looked_has_moved(account: Account) -> N
     [("missing", "INSUFFICIENT_DATA"), ("breaching", "ALARM"), ("notBreaching", "OK"), ("ignore", "ALARM")],
 )
 def test_missing_samples_are_what_the_alarm_says(account: Account, treat: str, expected: str) -> None:
-    """From ALARM, without a single sample."""
+    """From ALARM, without a single sample; that it was in ALARM is what `ignore` shows, for it lasts one period."""
     put(account, TreatMissingData=treat)
     account.client("cloudwatch").set_alarm_state(AlarmName=NAME, StateValue="ALARM", StateReason="by hand")
-    assert alarm(account)["StateValue"] == "ALARM"
     made = alarm(account)["AlarmConfigurationUpdatedTimestamp"]
     passed = made + timedelta(seconds=2 * PERIOD)
     assert eventually(lambda: datetime.now(UTC) > passed, seconds=10 * PERIOD)  # noqa: TID251
@@ -107,9 +106,9 @@ def test_the_errors_of_a_function_ring(account: Account) -> None:
 
 
 def test_actions_are_disabled_and_enabled_and_a_changed_alarm_keeps_its_state(account: Account) -> None:
-    """Its configuration is state of the account, its state is not."""
+    """Its configuration is state of the account, its state is not, which missing samples leave as it is here."""
     client = account.client("cloudwatch")
-    put(account)
+    put(account, TreatMissingData="ignore")
     client.set_alarm_state(AlarmName=NAME, StateValue="OK", StateReason="by hand")
     before = account.ask("dump")
     client.disable_alarm_actions(AlarmNames=[NAME])
@@ -117,7 +116,7 @@ def test_actions_are_disabled_and_enabled_and_a_changed_alarm_keeps_its_state(ac
     assert account.ask("dump") != before
     client.enable_alarm_actions(AlarmNames=[NAME])
     assert account.ask("dump") == before
-    put(account, Threshold=5)
+    put(account, Threshold=5, TreatMissingData="ignore")
     assert (alarm(account)["Threshold"], alarm(account)["StateValue"]) == (5, "OK")
     assert client.describe_alarms(AlarmNames=["other"])["MetricAlarms"] == []
 

@@ -40,7 +40,7 @@ def instance(rds: Any) -> dict[str, Any]:
 
 def becomes(rds: Any, condition: Callable[[dict[str, Any]], bool]) -> bool:
     """Wait until the instance is so."""
-    return wait_until(lambda: condition(instance(rds)), seconds=10)
+    return wait_until(lambda: condition(instance(rds)), seconds=30)
 
 
 def test_the_endpoint_is_the_real_server(rds: Any) -> None:
