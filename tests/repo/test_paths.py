@@ -11,7 +11,7 @@ _CODE = re.compile(r"`([^`\n]+)`")
 #: A word of inline code that could be a path: a slash, and none of what URLs, ARNs and expressions have.
 _PATH = re.compile(r"(?:[\w.*-]+/)+[\w.*-]*")
 #: Files that a document tells the reader to write.
-_TO_WRITE = {"operator/incident_operator/actions/canary.py"}
+_TO_WRITE = {"operator/incident_operator/actions/sqs.py"}
 
 
 def _named() -> Iterator[tuple[Path, str]]:
