@@ -16,9 +16,8 @@ from rich.table import Table
 
 from dev.loopback import ROOT
 
-from . import faults as shop_faults
+from . import departments
 from . import seed as shop_seed
-from .alarm import wait_until_felt
 from .examples import examples
 from .shop import DEFAULT_ACCOUNT, DEFAULT_REGION, Shop, ShopError, load
 from .traffic import Traffic
@@ -54,7 +53,7 @@ class _Group(click.Group):
 
 @click.group(cls=_Group)
 def main() -> None:
-    """ShopSmart's birthday service on the simulated AWS."""
+    """ShopSmart on the simulated AWS: the birthday service, and other departments where they are broken."""
 
 
 @main.command()
@@ -93,7 +92,7 @@ def faults() -> None:
     for column in ("FAULT", "TICKET", "WHAT HAPPENS", "BY", "RUN", "ENDS"):
         table.add_column(column)
     known = examples()
-    for fault in shop_faults.FAULTS.values():
+    for fault in departments.FAULTS.values():
         example = known[fault.example]
         ends = f"{example.phase}/{example.outcome}" if example.phase != example.outcome else example.phase
         table.add_row(fault.name, fault.ticket, fault.title, fault.actor, example.path, ends)
@@ -109,15 +108,20 @@ def faults() -> None:
 @click.option("--time-scale", default=20.0, show_default=True, help="the stack's")
 def break_(name: str | None, state_dir: Path, wait: bool, time_scale: float) -> None:
     """Break the shop by a fault's name."""
-    fault = shop_faults.named(name or "")
+    department = departments.department_of(name or "")
+    fault = department.faults[name or ""]
     shop = load(state_dir)
+    if not department.is_seeded(shop):
+        shop = department.seed(shop, state_dir)
     done = fault.break_(shop)
     click.echo(f"{fault.name}: {fault.title} ({fault.actor})" + ("" if done else "; it was so already"))
     run = examples()[fault.example]
     if wait and run.phase != "NothingFound":
         # A run that starts before anybody fails finds users well, and then asks instead of acting.
-        felt = wait_until_felt(shop, time_scale=time_scale)
+        felt = department.felt(shop, time_scale)
         click.echo("  customers fail now" if felt else "  no customer failed within a minute: is the traffic on?")
+    if grant := department.write_grant(shop, state_dir):
+        click.echo(f"  let runs act:  kubectl apply -f {os.path.relpath(grant)}")
     click.echo(f"  apply a run:   kubectl apply -f {run.path}")
     click.echo(f"  watch it:      kubectl incident watch {run.manifest['metadata']['name']}")
     click.echo(f"  or put it back: make heal FAULT={fault.name}")
@@ -128,11 +132,7 @@ def break_(name: str | None, state_dir: Path, wait: bool, time_scale: float) -> 
 @in_state_dir
 def heal(name: str | None, state_dir: Path) -> None:
     """Make what a fault broke (or `all`) what it was seeded as."""
-    shop = load(state_dir)
-    if name == shop_faults.ALL:
-        shop_faults.heal_all(shop)
-    else:
-        shop_faults.named(name or "").heal(shop)
+    departments.heal(load(state_dir), name or "")
     click.echo(f"{name}: as seeded")
 
 

@@ -60,7 +60,7 @@ FAULTS: Mapping[str, Fault] = {
     for fault in (
         Fault(
             name="inc-2023-0987",
-            title="the images' policy lost public read: every product page lacks its pictures",
+            title="the images' policy lost public read: no picture loads",
             ticket="INC-2023-0987",
             example="s3-access.yaml",
             **_becomes(seed.without_public_read),
