@@ -29,9 +29,9 @@ SELECT o.id, (SELECT sum(i.price) FROM orders.items i WHERE i.order_id = o.id)
 FROM orders.orders o WHERE o.customer = %s
 """
 _HOSTS = 3
-#: How many pages a host makes at a time; who finds no place within their patience gets nothing. So many slow
-#: statements at once keep the database busy for seconds, and leave the rest of a small machine to others.
-_PLACES = 5
+#: How many pages a host makes at a time; who finds no place within their patience gets nothing. Six slow
+#: statements at once take seconds each, and leave something of a small machine to who repairs them.
+_PLACES = 2
 
 
 class Way:
