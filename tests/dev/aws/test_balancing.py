@@ -117,7 +117,7 @@ def test_a_target_that_says_nothing_times_out(tier: Tier) -> None:
         threading.Thread(target=lambda: [held.append(silent.accept()[0]) for _ in range(2)], daemon=True).start()
         port = silent.getsockname()[1]
         tier.elb.register_targets(TargetGroupArn=tier.arn, Targets=[{"Id": "127.0.0.1", "Port": port}])
-        assert eventually(lambda: tier.health["127.0.0.1"]["State"] == "unhealthy", 10)
+        assert eventually(lambda: tier.health["127.0.0.1"]["State"] == "unhealthy")
         assert tier.health["127.0.0.1"]["Reason"] == "Target.Timeout"
         for connection in held:
             connection.close()

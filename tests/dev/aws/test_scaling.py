@@ -185,7 +185,7 @@ def test_a_refresh_brings_a_new_release_to_all(tier: Tier) -> None:
         found = tier.scaling.describe_instance_refreshes(AutoScalingGroupName=GROUP)["InstanceRefreshes"]
         return bool(found[0]["Status"] == "Successful")
 
-    assert eventually(ended, 15)
+    assert eventually(ended, 60)
     assert fewest == 1
     assert not before & set(tier.in_service)
     assert {i["LaunchTemplate"]["Version"] for i in tier.group["Instances"]} == {"2"}

@@ -89,7 +89,7 @@ class Tier:
         found = self.ec2.describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0]
         return str(found["PrivateIpAddress"])
 
-    def settle(self, states: list[str], seconds: float = 10) -> None:
+    def settle(self, states: list[str], seconds: float = 30) -> None:
         """Wait until the targets have these states, and as many instances are in service."""
         reached: Callable[[], bool] = lambda: self.states == states and len(self.in_service) == len(states)  # noqa: E731
         assert eventually(reached, seconds), (self.health, self.group["Instances"], self.activities)
