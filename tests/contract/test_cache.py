@@ -188,7 +188,7 @@ def test_full_client_slots_are_told_apart(target: Target, valkey: Known) -> None
             client.settimeout(2)
         error = refused(target, "PING")
         assert error.reason == "ConnectionSlotsExhausted"
-    assert wait_until(lambda: _answers(target), seconds=5)
+    assert wait_until(lambda: _answers(target), seconds=30)
 
 
 def _answers(target: Target) -> bool:

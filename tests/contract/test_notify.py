@@ -32,7 +32,8 @@ from tests.builders import NOW
 from tests.contract.conftest import CANARY
 from tests.core.test_notice import a_notice
 
-_PATIENCE = timedelta(seconds=1)
+#: Of who is to be answered, on a busy machine too; and of who is to see that there is no answer.
+_PATIENCE, _IMPATIENCE = timedelta(seconds=10), timedelta(seconds=1)
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,16 @@ def receivers() -> Iterator[Receivers]:
 
 @pytest.fixture
 async def messenger() -> AsyncIterator[Messenger]:
-    """A messenger that may send to this machine, and waits a second."""
+    """A messenger that may send to this machine, and waits for an answer."""
     messenger = Messenger(Clock(), loopback=True, timeout=_PATIENCE)
+    yield messenger
+    await messenger.close()
+
+
+@pytest.fixture
+async def impatient() -> AsyncIterator[Messenger]:
+    """A messenger that may send to this machine, and waits a second."""
+    messenger = Messenger(Clock(), loopback=True, timeout=_IMPATIENCE)
     yield messenger
     await messenger.close()
 
@@ -129,10 +138,12 @@ async def test_a_message_arrives(line: Line) -> None:
         (Mood.LOST, Reason.ANSWER_LOST, 2),
     ],
 )
-async def test_trouble_is_told_and_mended_by_a_retry(line: Line, mood: Mood, reason: Reason, taken: int) -> None:
+async def test_trouble_is_told_and_mended_by_a_retry(
+    line: Line, impatient: Messenger, mood: Mood, reason: Reason, taken: int
+) -> None:
     """Never raised; and what arrives twice arrives under one key, so that nobody acts on it twice."""
     line.receiver.be(mood, retry_after="7")
-    first = await line.send()
+    first = await (replace(line, messenger=impatient) if mood == Mood.SLOW else line).send()
     if line.kind.type == ChannelType.EMAIL and mood == Mood.THROTTLED:
         reason = Reason.SERVER_ERROR  # SMTP has no word of its own for it
     assert (first.state, first.reason) == (State.RETRY, reason)
@@ -608,17 +619,17 @@ _GARBAGE = (
 
 
 @pytest.mark.parametrize("words", _GARBAGE, ids=range(len(_GARBAGE)))
-async def test_nonsense_raises_nothing(messenger: Messenger, words: bytes) -> None:
+async def test_nonsense_raises_nothing(impatient: Messenger, words: bytes) -> None:
     """Whatever answers, the caller hears of a delivery that was none."""
     async with saying(words) as port:
         url = f"http://{address()}:{port}"
         mail = {"host": address(), "port": str(port), "from": "a@shopsmart.com", "tls": "none"}
         deliveries = [
-            await messenger.deliver(a_notice(), SLACK, {"token": "t", "url": url}),
-            await messenger.deliver(a_notice(), PAGERDUTY, {"routing-key": "k", "url": url + "/"}),
-            await messenger.publish(a_notice(), STATUSPAGE, {"token": "t", "page": "p", "url": url}),
-            await messenger.deliver(a_notice(), EMAIL, mail),
-            await messenger.deliver(a_notice(), EMAIL, {**mail, "tls": "tls"}),
+            await impatient.deliver(a_notice(), SLACK, {"token": "t", "url": url}),
+            await impatient.deliver(a_notice(), PAGERDUTY, {"routing-key": "k", "url": url + "/"}),
+            await impatient.publish(a_notice(), STATUSPAGE, {"token": "t", "page": "p", "url": url}),
+            await impatient.deliver(a_notice(), EMAIL, mail),
+            await impatient.deliver(a_notice(), EMAIL, {**mail, "tls": "tls"}),
         ]
     assert State.DELIVERED not in {delivery.state for delivery in deliveries}
 

@@ -44,7 +44,7 @@ def test_a_failover_that_is_done_is_not_made_again(make_world: Callable[..., Wor
     world = _world(make_world, automatic_failover=True)
     fault = FAULTS["inc-2023-1654"]
     with hosts(world.shop) as fleet, world.operator():
-        assert fleet.wait_share(seconds=20), fleet.hosts
+        assert fleet.wait_share(), fleet.hosts
         fault.act(world.shop)
         assert fleet.wait_share(above=0.05)
         before, roles = world.dump(), cache(world.shop).roles
@@ -62,7 +62,7 @@ def test_a_failover_that_is_done_is_not_made_again(make_world: Callable[..., Wor
         assert cache(world.shop).roles == roles
         for address in named:
             fleet.at(address).recycle()
-        assert fleet.wait_share(seconds=20), [host.errors for host in fleet.hosts]
+        assert fleet.wait_share(), [host.errors for host in fleet.hosts]
 
 
 def test_a_lost_primary_is_replaced_once_people_agree(make_world: Callable[..., World]) -> None:
@@ -70,7 +70,7 @@ def test_a_lost_primary_is_replaced_once_people_agree(make_world: Callable[..., 
     world = _world(make_world, automatic_failover=False)
     fault = FAULTS["cache-primary-lost"]
     with hosts(world.shop, clinging=0) as fleet, world.operator():
-        assert fleet.wait_share(seconds=20)
+        assert fleet.wait_share()
         former = cache(world.shop)
         fault.act(world.shop)
         assert fleet.wait_share(above=0.9)
@@ -87,7 +87,7 @@ def test_a_lost_primary_is_replaced_once_people_agree(make_world: Callable[..., 
         status = world.finished(name)
         assert outcome(status) == "Resolved/Runbook", story(status)
         assert "ReplicaLostPrimary" in str(status["rootCause"]), story(status)
-        assert fleet.wait_share(seconds=20)
+        assert fleet.wait_share()
     (made,) = world.changes_by_operator()
     assert (made["operation"], made["outcome"]) == ("ModifyReplicationGroup", "OK")
     after = world.dump()

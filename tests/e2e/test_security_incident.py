@@ -43,7 +43,7 @@ def scraped(world: World) -> tuple[datetime, datetime]:
     def told() -> bool:
         return "CreateAccessKey" in {e["EventName"] for e in trail.lookup_events(LookupAttributes=about)["Events"]}
 
-    assert wait_until(told, seconds=30, every=0.25)
+    assert wait_until(told, seconds=60, every=0.25)
     return start, end
 
 

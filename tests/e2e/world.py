@@ -159,7 +159,7 @@ class World:
             ]
             return bool(found)
 
-        if not wait_until(there, seconds=20, every=0.25):
+        if not wait_until(there, seconds=60, every=0.25):
             raise AssertionError(f"no plan of {run} is open:\n{story(self.status(run))}\n{self.log()}")
         return found[0]
 

@@ -80,13 +80,13 @@ def test_throttling_is_felt_by_overlapping_customers(shop: Shop, dump: Dump) -> 
     fault.break_(shop)
     refused = "ReservedFunctionConcurrentInvocationLimitExceeded"
     with Traffic(shop=shop, rate=20) as traffic:
-        assert traffic.wait_for(lambda answer: answer.error == refused, seconds=15)
-        assert traffic.wait_for(lambda answer: answer.ok, seconds=15)
+        assert traffic.wait_for(lambda answer: answer.error == refused, seconds=60)
+        assert traffic.wait_for(lambda answer: answer.ok, seconds=60)
         shop.client("lambda", "sre").put_function_concurrency(
             FunctionName=shop.function, ReservedConcurrentExecutions=4
         )
     with Traffic(shop=shop, rate=20) as traffic:
-        assert all(traffic.wait_for(lambda answer: answer.ok, seconds=15) for _ in range(6))
+        assert all(traffic.wait_for(lambda answer: answer.ok, seconds=60) for _ in range(6))
         assert greet(shop).ok
     assert set(traffic.counts) == {"ok"}
     fault.heal(shop)

@@ -39,7 +39,8 @@ NOTICING = timedelta(seconds=60)
 TESTS, TESTS_WINDOW = 15, timedelta(hours=24)
 _NODE_GROUP = "0001"
 _LOOK_SECONDS = 0.3
-_ANSWER_SECONDS = 1.0
+#: A node that is gone refuses at once; one that is slow has a busy machine, and is not to be failed over from.
+_ANSWER_SECONDS = 5.0
 _SYNC_SECONDS = 15.0
 _EVENTS_WINDOW = timedelta(hours=1)
 

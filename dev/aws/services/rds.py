@@ -103,9 +103,10 @@ class Rds(Service):
         instance.status = "rebooting"
 
         def back() -> None:
-            instance.status = "available"
             if failover:
                 instance.availability_zone = _other_zone(instance.availability_zone, call.region)
+            # Last: whoever sees it available sees it where it now is.
+            instance.status = "available"
 
         self.parts.delayed.later(REBOOT, back)
         return reply

@@ -14,7 +14,7 @@ from ..shop import Shop, ShopError
 from . import seed
 from .place import GROUP, cache
 
-_SECONDS = 30.0
+_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -169,7 +169,7 @@ class Hosts:
             sum(h.misses for h in self.hosts),
         )
 
-    def wait_share(self, *, above: float | None = None, seconds: float = 30) -> bool:
+    def wait_share(self, *, above: float | None = None, seconds: float = 60) -> bool:
         """Wait for three seconds in a row in which the failing share is above a value, or is zero."""
         limit = monotonic() + seconds
         self.failing.clear()

@@ -24,7 +24,7 @@ _accounts = itertools.count(100000000000 + os.getpid() % 1000 * 1000)
 
 
 def start(*options: str) -> subprocess.Popen[str]:
-    """Start a simulator; its first line says where."""
+    """Start a simulator; its first line says where. An option that is given again counts."""
     return subprocess.Popen(
         [sys.executable, "-m", "dev.aws", "--time-scale", "3000", *options],
         cwd=ROOT,
@@ -53,6 +53,14 @@ def stop(process: subprocess.Popen[str]) -> int:
 def url() -> Iterator[str]:
     """The address of a simulator whose ingestion delays are all at their floor of 200 ms."""
     process = start()
+    yield where(process)
+    assert stop(process) == 0
+
+
+@pytest.fixture(scope="session")
+def unhurried_url() -> Iterator[str]:
+    """The address of a simulator whose own delays last for seconds: a busy machine sees what is so meanwhile."""
+    process = start("--time-scale", "60")
     yield where(process)
     assert stop(process) == 0
 
@@ -177,6 +185,16 @@ class Account:
 @pytest.fixture
 def account(url: str) -> Account:
     """A fresh account."""
+    return _an_account(url)
+
+
+@pytest.fixture
+def unhurried(unhurried_url: str) -> Account:
+    """A fresh account where what takes its time does."""
+    return _an_account(unhurried_url)
+
+
+def _an_account(url: str) -> Account:
     number = str(next(_accounts))
     return Account(id=number, admin=Caller(url=url, key=f"SIMADMIN{number}"))
 

@@ -187,7 +187,7 @@ def test_a_refresh_brings_a_new_release_to_all(tier: Tier) -> None:
         found = tier.scaling.describe_instance_refreshes(AutoScalingGroupName=GROUP)["InstanceRefreshes"]
         return bool(found[0]["Status"] == "Successful")
 
-    assert eventually(ended)
+    assert eventually(ended, 60)
     assert fewest >= 1
     # Each is taken once its predecessor's replacement is there. By the group's own record: a look may come too late.
     ours = [a for a in reversed(tier.activities) if a["StartTime"] >= begun]
