@@ -10,7 +10,13 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 #: Modules that keep both processors busy by themselves: never side by side.
-BUSY = ("test_kill_matrix", "test_network_faults")
+BUSY = (
+    "test_kill_matrix",
+    "test_network_faults",
+    "test_database_performance",
+    "test_autoscaling_failures",
+    "test_alb_target_health",
+)
 #: Modules that have a cluster to themselves.
 ALONE = ("test_admission_proof", "test_install", "test_rights")
 #: Modules whose tests share nothing but the stack, the slowest first.
