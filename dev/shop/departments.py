@@ -13,7 +13,8 @@ from . import faults as birthday
 from .alarm import wait_until_felt
 from .examples import examples
 from .faults import ALL, Fault
-from .grant import LABEL, grant
+from .grant import grant
+from .granting import LABEL
 from .images import faults as images
 from .images import grant as images_grant
 from .images import seed as images_seed

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dev.processes import wait_until
+from dev.shop.granting import a_grant
 from dev.shop.shop import Shop
 from dev.shop.storefront import seed
 from dev.shop.storefront.traffic import Traffic
@@ -25,30 +26,21 @@ def open_storefront(world: World) -> Iterator[Shop]:
 
 
 def grant(world: World) -> dict[str, Any]:
-    """Return the storefront's grant. Shape: instances listen on loopback addresses, so probes lead there."""
-    account = world.shop.account
-    role = f"arn:aws:iam::{account}:role/IncidentOperator"
-    return {
-        "apiVersion": "ops.shopsmart.com/v1alpha1",
-        "kind": "ActionGrant",
-        "metadata": {"name": f"{world.name}-web"},
-        "spec": {
-            "description": "The storefront: its target group and its Auto Scaling group.",
-            "namespaceSelector": {"matchLabels": {"shopsmart.com/team": world.name}},
-            "aws": {
-                "roleArn": f"{role}Remediation",
-                "readRoleArn": f"{role}Read",
-                "regions": ["us-east-1"],
-                "resources": [
-                    f"arn:aws:autoscaling:us-east-1:{account}:autoScalingGroup:*",
-                    f"arn:aws:elasticloadbalancing:us-east-1:{account}:targetgroup/{seed.TARGET_GROUP}/*",
-                ],
-            },
-            "probes": {"cidrs": ["127.0.0.0/8"], "ports": [seed.PORT]},
-            "actions": ["autoscaling.*", "elbv2.*"],
-            "automation": {"applyUpTo": "Disruptive", "askUpTo": "Destructive"},
-        },
-    }
+    """Return the storefront's grant for the world's namespace, where the birthday team's has the general checks."""
+    return a_grant(
+        world.shop.account,
+        name=f"{world.name}-web",
+        label=world.name,
+        description="The storefront: its target group and its Auto Scaling group.",
+        resources=[
+            f"arn:aws:autoscaling:us-east-1:{world.shop.account}:autoScalingGroup:*",
+            f"arn:aws:elasticloadbalancing:us-east-1:{world.shop.account}:targetgroup/{seed.TARGET_GROUP}/*",
+        ],
+        actions=["autoscaling.*", "elbv2.*"],
+        ask_up_to="Destructive",
+        # Instances listen on loopback addresses.
+        probes={"cidrs": ["127.0.0.0/8"], "ports": [seed.PORT]},
+    )
 
 
 def run_of(world: World, name: str, runbook: str, ticket: str, **parameters: Any) -> dict[str, Any]:

@@ -5,15 +5,18 @@ from typing import Any
 import pytest
 import yaml
 
+from dev.shop import grant as birthday_grant
 from dev.shop.examples import FOLDER, POLICY, Example, examples
 from dev.shop.faults import FAULTS
-from dev.shop.grant import FILE, grant, written
+from dev.shop.grant import grant
+from dev.shop.granting import written
 from dev.shop.images import grant as images_grant
 from dev.shop.images.faults import FAULTS as IMAGES
 from dev.shop.network.faults import FAULTS as NETWORK
 from dev.shop.partners import grant as partners_grant
 from dev.shop.partners.faults import FAULTS as PARTNERS
 from dev.shop.sessions.faults import FAULTS as SESSIONS
+from dev.shop.storefront import grant as storefront_grant
 from incident_operator.actions.catalogue import infos
 from incident_operator.api.grant import ActionGrant
 from incident_operator.api.meta import Risk
@@ -88,22 +91,24 @@ def test_only_the_expired_example_says_when_it_was_detected() -> None:
     assert dated == ["expired.yaml"]
 
 
-def test_the_grant_is_what_the_function_writes() -> None:
-    """`grant.yaml` is generated, and valid."""
-    assert FILE.read_text() == written(grant())
-    assert ActionGrant.model_validate(grant()).spec.automation.apply_up_to == Risk.DISRUPTIVE
-
-
-@pytest.mark.parametrize("department", [images_grant, partners_grant], ids=lambda d: d.__name__.split(".")[-2])
-def test_a_departments_grant_is_what_its_function_writes(department: Any) -> None:
-    """Its file is generated, and valid; nothing destructive is even asked for."""
-    assert department.FILE.read_text() == department.written()
-    assert ActionGrant.model_validate(department.grant()).spec.automation.ask_up_to == Risk.DISRUPTIVE
+@pytest.mark.parametrize(
+    ("department", "asks"),
+    [
+        pytest.param(birthday_grant, Risk.DESTRUCTIVE, id="birthday"),
+        pytest.param(images_grant, Risk.DISRUPTIVE, id="images"),
+        pytest.param(partners_grant, Risk.DISRUPTIVE, id="partners"),
+        pytest.param(storefront_grant, Risk.DESTRUCTIVE, id="storefront"),
+    ],
+)
+def test_a_departments_grant_is_what_its_function_writes(department: Any, asks: Risk) -> None:
+    """Its file is generated, and valid; where nothing destructive is meant, it is not even asked for."""
+    assert department.FILE.read_text() == written(department.grant(), department.HEADER)
+    assert ActionGrant.model_validate(department.grant()).spec.automation.ask_up_to == asks
 
 
 def test_a_grant_of_another_account_names_no_other() -> None:
     """Each test makes its own; only the account's ids are in it."""
-    text = written(grant("210987654321", "birthday-7", "birthday-7"))
+    text = written(grant("210987654321", "birthday-7", "birthday-7"), "")
     assert "123456789012" not in text
     assert ActionGrant.model_validate(yaml.safe_load(text)).selects({"shopsmart.com/team": "birthday-7"})
 

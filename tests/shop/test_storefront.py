@@ -11,13 +11,10 @@ from typing import Any
 import pytest
 
 from dev.processes import wait_until
-from dev.shop.grant import written
 from dev.shop.shop import Shop, ShopError
 from dev.shop.storefront import faults, seed
-from dev.shop.storefront.grant import FILE, HEADER, grant
 from dev.shop.storefront.traffic import Traffic, ask
 from dev.shop.storefront.web import Busy
-from incident_operator.api.grant import ActionGrant
 
 Dump = Callable[[Shop], Any]
 ACCOUNT = 210000000000
@@ -233,12 +230,6 @@ def test_a_bad_release_fails_on_both_paths(shop: Shop) -> None:
         for path in (seed.HEALTH_PATH, faults.MOVED_PATH)
     }
     assert codes <= {500, 599}
-
-
-def test_the_grant_is_written_out_and_valid() -> None:
-    """`grant.yaml` is generated, and the API takes it."""
-    assert FILE.read_text() == written(grant(), HEADER)
-    assert ActionGrant.model_validate(grant()).spec.aws.resources
 
 
 def test_an_unknown_fault_lists_the_known() -> None:

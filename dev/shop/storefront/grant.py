@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from ..grant import LABEL, written
+from ..granting import a_grant, written
 from ..shop import DEFAULT_ACCOUNT
 from . import seed
 
@@ -19,29 +19,19 @@ def grant(account: str = DEFAULT_ACCOUNT, label: str = "web", name: str = "store
 
     Shape: probes may lead to loopback addresses, for that is where the simulator's instances are.
     """
-    iam = f"arn:aws:iam::{account}:role/IncidentOperator"
-    groups = f"arn:aws:autoscaling:*:{account}:autoScalingGroup:*:autoScalingGroupName/{seed.GROUP}"
-    return {
-        "apiVersion": "ops.shopsmart.com/v1alpha1",
-        "kind": "ActionGrant",
-        "metadata": {"name": name},
-        "spec": {
-            "description": "The storefront: its Auto Scaling group and its target group.",
-            "namespaceSelector": {"matchLabels": {LABEL: label}},
-            "aws": {
-                "roleArn": f"{iam}Remediation",
-                "readRoleArn": f"{iam}Read",
-                "regions": ["us-east-1"],
-                "resources": [
-                    groups,
-                    f"arn:aws:elasticloadbalancing:*:{account}:targetgroup/{seed.TARGET_GROUP}/*",
-                ],
-            },
-            "actions": ["autoscaling.*", "aws.*", "cloudtrail.*", "cloudwatch.*", "elbv2.*", "http.*"],
-            "automation": {"applyUpTo": "Disruptive", "askUpTo": "Destructive"},
-            "probes": {"cidrs": ["127.0.0.0/8"], "ports": [seed.PORT]},
-        },
-    }
+    return a_grant(
+        account,
+        name=name,
+        label=label,
+        description="The storefront: its Auto Scaling group and its target group.",
+        resources=[
+            f"arn:aws:autoscaling:*:{account}:autoScalingGroup:*:autoScalingGroupName/{seed.GROUP}",
+            f"arn:aws:elasticloadbalancing:*:{account}:targetgroup/{seed.TARGET_GROUP}/*",
+        ],
+        actions=["autoscaling.*", "aws.*", "cloudtrail.*", "cloudwatch.*", "elbv2.*", "http.*"],
+        ask_up_to="Destructive",
+        probes={"cidrs": ["127.0.0.0/8"], "ports": [seed.PORT]},
+    )
 
 
 if __name__ == "__main__":
