@@ -6,21 +6,20 @@ from typing import Any
 
 import pytest
 
-from incident_operator.actions.autoscaling import (
-    Activities,
-    ActivityInputs,
+from incident_operator.actions.autoscaling import Activities, ActivityInputs, GroupCapacity, ScalingGroupInputs
+from incident_operator.actions.autoscaling_fixes import (
     CapacityInputs,
-    GroupCapacity,
     ProcessInputs,
+    ResumeInputs,
+    ResumeProcesses,
+    SetCapacity,
+    SuspendProcesses,
+)
+from incident_operator.actions.autoscaling_instances import (
     RecycleInputs,
     RecycleInstances,
     ReplaceInputs,
     ReplaceInstances,
-    ResumeInputs,
-    ResumeProcesses,
-    ScalingGroupInputs,
-    SetCapacity,
-    SuspendProcesses,
 )
 from incident_operator.actions.ports import NotFound
 from incident_operator.actions.reads import READS

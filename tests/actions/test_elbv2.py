@@ -7,16 +7,13 @@ import pytest
 from incident_operator.actions.base import Unclear
 from incident_operator.actions.elbv2 import (
     BalancedRequests,
-    DeregisterInputs,
-    DeregisterTargets,
     EndpointInputs,
     RequestInputs,
-    SetHealthCheckPath,
-    SetPathInputs,
     TargetEndpoints,
     TargetGroupInputs,
     TargetHealth,
 )
+from incident_operator.actions.elbv2_fixes import DeregisterInputs, DeregisterTargets, SetHealthCheckPath, SetPathInputs
 from incident_operator.actions.ports import NotFound, ReadError
 from incident_operator.actions.reads import READS
 from incident_operator.api.meta import Risk

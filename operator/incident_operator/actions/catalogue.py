@@ -12,6 +12,8 @@ from .base import Action, CheckAction, FixAction, registry
 #: One file per target system.
 _FILES = (
     "autoscaling",
+    "autoscaling_fixes",
+    "autoscaling_instances",
     "aws",
     "awslambda",
     "awslambda_fixes",
@@ -21,6 +23,7 @@ _FILES = (
     "ec2",
     "elasticache",
     "elbv2",
+    "elbv2_fixes",
     "evidence",
     "http",
     "iam",
