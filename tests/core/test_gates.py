@@ -201,6 +201,13 @@ def test_removal_on_purpose_is_for_security() -> None:
     assert tier_of(a_draft(), ()) == Tier.LOW
 
 
+def test_a_confidential_incident_is_for_security() -> None:
+    """Decision 14: whatever the risk; and an approval of another tier is of another plan."""
+    grant, fix = a_grant(), "restoreAccess"
+    assert tier_of(a_draft(), (), confidential=True) == Tier.SECURITY
+    assert hash_draft(a_draft(), grant, fix=fix, confidential=True) != hash_draft(a_draft(), grant, fix=fix)
+
+
 def test_the_hash_is_of_what_is_executed() -> None:
     """Decision 13: another title or diff is the same plan; another touched resource is not."""
     grant, fix = a_grant(), "restoreAccess"

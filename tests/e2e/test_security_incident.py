@@ -97,7 +97,11 @@ def test_evidence_is_written_first_and_the_key_is_dead_afterwards(partners: Worl
         status = world.status(RUN)
         (other,) = [f for f in status["findings"] if f["reason"] == "PersistenceByActor"]
         assert "CreateAccessKey" in other["message"]
+        # A confidential incident: two people of the Security tier, though the risk is Disruptive.
+        assert (plan["spec"]["tier"], plan["spec"]["risk"]) == ("Security", "Disruptive")
         approved(world, plan, "bob")
+        assert operations(world) == ["PutObject"]
+        approved(world, plan, "carol")
         status = world.finished(RUN)
         assert outcome(status) == "Resolved/Runbook", story(status)
         assert thief.once() == "UnrecognizedClientException"

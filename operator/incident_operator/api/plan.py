@@ -214,6 +214,8 @@ class RemediationPlanSpec(Model):
     #: Every target fails alike: replacing some is no cure; judged by the gate CommonCause.
     common_cause: bool = False
     temporary: TemporaryFix | None = None
+    #: Of a confidential incident: the Security tier agrees, whatever the risk.
+    confidential: bool = False
     #: The plan that this one puts back, on a person's word.
     revert_of: ObjectName | None = None
     #: What happens on deletion once a call was made. Source: the run's.

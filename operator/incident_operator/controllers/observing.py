@@ -17,13 +17,16 @@ from pydantic import ValidationError
 from ..actions.base import CheckAction, FixAction, Found, Inputs, Unclear
 from ..actions.catalogue import catalogue, infos
 from ..actions.ports import Reader, ReadError
+from ..adapters.kube import NotFound
 from ..api.grant import ActionGrant
+from ..api.incident import Incident
 from ..api.meta import format_instant
 from ..api.plan import Permission, PlanState, RemediationPlan
 from ..api.run import CheckState, CheckStatus, Finding, FixState, Impact, IncidentRun, IncidentRunStatus
 from ..api.runbook import Check, FindingKind, Fix, RunbookSpec
 from ..core.draft import NotApplicable, PlanDraft
 from ..core.gates import GateFacts, closed
+from ..core.incident import has_incident, incident_name
 from ..core.maintenance import FixTrial
 from ..core.planning import complete, hash_draft
 from ..core.risk import matches
@@ -307,6 +310,7 @@ async def _plan(
         inputs=wire,
         grant=grant,
         permission=permission,
+        confidential=await is_confidential(context, scope.run),
     )
     refused = next((p for p in plans if p.status.state == PlanState.REJECTED and p.spec.hash == plan.spec.hash), None)
     if refused is not None and refused.metadata.name not in status.waived:
@@ -395,9 +399,26 @@ async def _of_the_catalogue(context: Context, name: str, work: Callable[[], T]) 
     return await context.pool.run(contained, timeout=context.settings.observe_timeout)
 
 
+async def is_confidential(context: Context, run: IncidentRun) -> bool:
+    """Tell whether a run's incident is confidential, from its first plan on. Errors: KubeError."""
+    if not has_incident(run):
+        return False
+    key = (run.metadata.namespace or "", incident_name(run))
+    incident = context.store.read("Incident", key, Incident.model_validate)
+    if incident is None:
+        # One that people opened was there before the run: the watch may only be late.
+        try:
+            incident = Incident.model_validate(await context.kube.get("Incident", *key))
+        except NotFound:
+            return False
+    return incident is not None and incident.spec.confidential
+
+
 def same_plan(plan: RemediationPlan, draft: PlanDraft, grant: ActionGrant) -> bool:
     """Tell whether a draft made now is the plan that was stored, by its hash."""
-    return grant.spec.aws is not None and plan.spec.hash == hash_draft(draft, grant, fix=plan.spec.fix)
+    return grant.spec.aws is not None and plan.spec.hash == hash_draft(
+        draft, grant, fix=plan.spec.fix, confidential=plan.spec.confidential
+    )
 
 
 async def measure_impact(context: Context, scope: Scope, checks: Mapping[str, CheckResult]) -> Impact | None:

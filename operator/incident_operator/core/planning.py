@@ -42,7 +42,7 @@ def _hashed_call(call: Call) -> dict[str, Any]:
     return wire
 
 
-def hash_draft(draft: PlanDraft, grant: ActionGrant, *, fix: str) -> str:
+def hash_draft(draft: PlanDraft, grant: ActionGrant, *, fix: str, confidential: bool = False) -> str:
     """Return the hash of what would be executed, without what may differ between two looks at the same world.
 
     Errors: ValueError for a grant without AWS.
@@ -57,7 +57,7 @@ def hash_draft(draft: PlanDraft, grant: ActionGrant, *, fix: str) -> str:
         {
             "fix": fix,
             "askBecause": sorted(asks),
-            "tier": tier_of(draft, asks),
+            "tier": tier_of(draft, asks, confidential=confidential),
             "calls": [_hashed_call(c) for c in draft.calls],
             "preconditions": [p.wire() for p in draft.preconditions],
             "touches": sorted(draft.touches),
@@ -111,10 +111,10 @@ def is_protected(actor: str, patterns: tuple[str, ...]) -> bool:
     return any(matches(name, patterns) for name in names)
 
 
-def tier_of(draft: PlanDraft, asks: tuple[str, ...]) -> Tier:
-    """Return who must agree. Source: decision 14."""
+def tier_of(draft: PlanDraft, asks: tuple[str, ...], *, confidential: bool = False) -> Tier:
+    """Return who must agree; of a confidential incident always the Security tier. Source: decision 14."""
     beyond = Hazard.GRANTS_ACCESS in draft.hazards and {"BeyondRestorable", "AccessRemovedOnPurpose"} & set(asks)
-    if Hazard.EXPOSES_DATA in draft.hazards or beyond:
+    if confidential or Hazard.EXPOSES_DATA in draft.hazards or beyond:
         return Tier.SECURITY
     return _TIER[draft.risk]
 
@@ -136,6 +136,7 @@ def complete(
     inputs: Mapping[str, Any],
     grant: ActionGrant,
     permission: Permission,
+    confidential: bool = False,
 ) -> RemediationPlan:
     """Return the plan object to create: the draft plus account, region, role, tier, hash, name and owner.
 
@@ -146,7 +147,7 @@ def complete(
         raise ValueError(f"ActionGrant {grant.metadata.name} has no aws section")
     region = draft.region or aws.regions[0]
     asks = reasons_to_ask(draft, grant)
-    hash_ = hash_draft(draft, grant, fix=fix.name)
+    hash_ = hash_draft(draft, grant, fix=fix.name, confidential=confidential)
     spec = RemediationPlanSpec(
         run_ref=RunReference(name=run.metadata.name, uid=run.metadata.uid),
         fix=fix.name,
@@ -158,7 +159,8 @@ def complete(
         preconditions=draft.preconditions,
         touches=tuple(sorted(draft.touches)),
         risk=draft.risk,
-        tier=tier_of(draft, asks),
+        tier=tier_of(draft, asks, confidential=confidential),
+        confidential=confidential,
         hazards=tuple(sorted(draft.hazards)),
         ask_because=asks,
         diff=draft.diff,
@@ -223,7 +225,7 @@ def revert_of(plan: RemediationPlan, attempt: int) -> RemediationPlan | None:
             "verify": plan.spec.verify.model_copy(update={"signal": "the calls succeed: the former state is back"}),
             "hazards": (),
             "ask_because": (),
-            "tier": _TIER[plan.spec.risk],
+            "tier": Tier.SECURITY if plan.spec.confidential else _TIER[plan.spec.risk],
             "undo": None,
             "irreversible": f"it is itself the undo of {plan.metadata.name}; the fix can be planned anew",
             "revert_if_worse": False,
