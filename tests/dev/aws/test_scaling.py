@@ -1,6 +1,7 @@
 """Auto Scaling: a group holds its capacity with real instances, within its bounds, and says what it did."""
 
 import urllib.error
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,6 +18,15 @@ ACCOUNT = "100000999999"
 def tier(account: Account) -> Any:
     """Two healthy instances of a group of up to four."""
     made = Tier(account)
+    made.settle(["healthy", "healthy"])
+    yield made
+    made.scaling.delete_auto_scaling_group(AutoScalingGroupName=GROUP, ForceDelete=True)
+
+
+@pytest.fixture
+def unhurried_tier(unhurried: Account) -> Iterator[Tier]:
+    """The same where a target drains for seconds: a busy machine sees it."""
+    made = Tier(unhurried)
     made.settle(["healthy", "healthy"])
     yield made
     made.scaling.delete_auto_scaling_group(AutoScalingGroupName=GROUP, ForceDelete=True)
@@ -61,10 +71,11 @@ def test_a_raised_minimum_raises_the_desired_capacity(tier: Tier) -> None:
     assert "constraints to min: 3, max: 4, desired: 3" in newest["Cause"]
 
 
-def test_scaling_in_drains_and_terminates(tier: Tier) -> None:
+def test_scaling_in_drains_and_terminates(unhurried_tier: Tier) -> None:
     """The instance leaves its target group first, then ends."""
+    tier = unhurried_tier
     tier.elb.modify_target_group_attributes(
-        TargetGroupArn=tier.arn, Attributes=[{"Key": "deregistration_delay.timeout_seconds", "Value": "3600"}]
+        TargetGroupArn=tier.arn, Attributes=[{"Key": "deregistration_delay.timeout_seconds", "Value": "360"}]
     )
     before = set(tier.in_service)
     tier.scaling.set_desired_capacity(AutoScalingGroupName=GROUP, DesiredCapacity=1)
