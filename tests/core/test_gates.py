@@ -94,6 +94,14 @@ def test_a_budget_that_is_kept_blocks_nothing(plan: dict[str, Any]) -> None:
     assert names(facts(plan=plan)) == []
 
 
+def test_confidentiality_is_no_risk() -> None:
+    """It says who agrees where somebody must: what exposes data asks all the same, evidence is collected by itself."""
+    secret = {"tier": Tier.SECURITY, "confidential": True}
+    assert names(facts(plan=secret)) == []
+    for why in ({"hazards": (Hazard.EXPOSES_DATA,)}, {"ask_because": ("BeyondRestorable",)}, {"risk": Risk.DISRUPTIVE}):
+        assert names(facts(plan={**secret, **why})) == ["ApprovalMissing"]
+
+
 @pytest.mark.parametrize("until", [NOW, NOW - timedelta(minutes=1)], ids=["at its end", "long over"])
 def test_what_is_over_blocks_nothing(until: datetime) -> None:
     """A freeze and a cooldown end at their instant."""

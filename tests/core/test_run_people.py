@@ -140,6 +140,15 @@ def test_what_was_replaced_and_then_refused_was_mended_by_nobody() -> None:
     assert waiting.status.phase == RunPhase.VERIFYING
 
 
+def test_where_somebody_else_was_faster_users_get_time_to_feel_it() -> None:
+    """The plan is open still, but nothing calls for its fix any more; one whose grant is gone was mended by nobody."""
+    plan = the_plan()
+    idle = a_round(fixes={"restoreAccess": FixResult(name="restoreAccess", state=FixState.NOT_NEEDED)})
+    assert decide(started(), idle, plans=(plan,)).status.phase == RunPhase.VERIFYING
+    declined = a_round(fixes={"restoreAccess": FixResult(name="restoreAccess", state=FixState.NOT_APPLICABLE)})
+    assert end_of(decide(started(), declined, plans=(plan,))) == (RunPhase.UNRESOLVED, "NoFixApplies")
+
+
 def test_after_harm_the_other_fix_asks_although_its_gates_are_open() -> None:
     """Decision 11: then Ask."""
     decision = decide(started(), a_round(fixes={"rollback": proposed("rollback")}), plans=(ended(PlanState.REVERTED),))

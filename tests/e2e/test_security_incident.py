@@ -142,8 +142,10 @@ def test_evidence_that_cannot_be_written_and_a_key_of_our_own_are_said(partners:
         started(world, window)
         plan = world.open_plan(RUN, "disableKey")
         assert plan["spec"]["askBecause"] == ["ContainmentIsForPeople", "OwnServiceUsesKey"]
-        (first,) = [p for p in world.plans() if p["spec"]["fix"] == "collectEvidence"]
-        assert first["status"]["state"] != "Helped"
+        # More than one where CloudTrail showed more calls meanwhile.
+        states = {(p.get("status") or {}).get("state") for p in world.plans() if p["spec"]["fix"] == "collectEvidence"}
+        assert states
+        assert "Helped" not in states
         word = world.say("bob", "Reject", plan, reason="the feed would stop; the partner gets a new key first")
         assert world.answer(word)["status"] == "True"
         status = world.finished(RUN)

@@ -139,7 +139,9 @@ def _why_ask(facts: GateFacts) -> str | None:
         return "putting a settled fix back is a change of its own"
     if plan.ask_because:
         return f"a person must agree: {', '.join(plan.ask_because)}"
-    if plan.tier == Tier.SECURITY or {Hazard.EXPOSES_DATA, Hazard.LOSES_DATA} & set(plan.hazards):
+    # Confidentiality says who agrees where somebody must; it is no risk: evidence is collected by itself.
+    by_what_it_does = plan.tier == Tier.SECURITY and not plan.confidential
+    if by_what_it_does or {Hazard.EXPOSES_DATA, Hazard.LOSES_DATA} & set(plan.hazards):
         return f"tier {plan.tier} is never automatic"
     ceiling = ceilings(facts).apply_up_to
     if not at_most(plan.risk, ceiling):

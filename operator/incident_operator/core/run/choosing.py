@@ -100,9 +100,15 @@ def choose(
 def _mended_by_hand(view: RunView, fixes: Mapping[str, FixResult]) -> bool:
     """Tell whether the world changed so that a fix is not needed any more: what users feel follows a while later.
 
-    A plan that a newer one replaced, which people then refused, was mended by nobody.
+    A plan that is still open, of a fix that nothing calls for now, is as good as superseded: another run, or somebody,
+    was faster. A plan that a newer one replaced, which people then refused, was mended by nobody.
     """
-    gone = any(p.status.state == PlanState.SUPERSEDED and p.status.reason == "WorldChanged" for p in view.plans)
+    idle = {name for name, fix in fixes.items() if fix.state == FixState.NOT_NEEDED}
+    gone = any(
+        (p.status.state == PlanState.SUPERSEDED and p.status.reason == "WorldChanged")
+        or (p.status.state in OPEN_STATES and p.spec.fix in idle)
+        for p in view.plans
+    )
     refused = any(p.status.state == PlanState.REJECTED for p in view.plans)
     return gone and not refused and all(fix.plan is None for fix in fixes.values())
 
