@@ -149,3 +149,17 @@ def test_a_settled_run_is_left_alone() -> None:
     run = decide(started(), a_round(CheckState.PASSED, CheckState.PASSED)).status
     again = decide(a_run(status=run), a_round(), NOW + timedelta(days=1), plans=(the_plan(),))
     assert again == RunDecision(status=run)
+
+
+def test_users_who_stay_unwell_after_a_fix_are_looked_at_anew() -> None:
+    """The look after the fix may have met a passing state; every five minutes, until their time is over."""
+    run = recovering(helped_at=NOW, last_checked_at=NOW)
+    failing = a_sample(CheckState.FAILED)
+    soon = decide(run, failing, NOW + timedelta(minutes=4))
+    assert soon.status.phase == RunPhase.VERIFYING
+    later = decide(run, failing, NOW + timedelta(minutes=5))
+    assert later.status.phase == RunPhase.DIAGNOSING
+    over = decide(run, failing, NOW + timedelta(minutes=15))
+    assert end_of(over) == (RunPhase.UNRESOLVED, "RecoveryNotReached")
+    unknown = decide(run, a_sample(CheckState.ERROR), NOW + timedelta(minutes=5))
+    assert unknown.status.phase == RunPhase.VERIFYING

@@ -6,10 +6,10 @@ from ...api.run import Now, RunPhase
 from ..plan import APPROVAL_TIMEOUT
 from ..schedule import earliest
 from ..story import told
-from .choosing import DIAGNOSE_EVERY, is_anything_open
+from .choosing import is_anything_open
 from .diagnosing import diagnose
 from .ending import end, resolved
-from .recovery import is_stable, sample
+from .recovery import DIAGNOSE_EVERY, is_stable, sample
 from .view import EndRound, RunDecision, RunView, StartRound, command
 
 #: How often recovery is sampled meanwhile. Source: decision 12.

@@ -38,8 +38,6 @@ CATCH_UP = timedelta(minutes=15)
 #: Real: how long a run keeps asking what does not answer.
 PATIENCE = timedelta(minutes=5)
 RETRY_SILENT = timedelta(seconds=30)
-#: How often everything is looked at again while people are asked. Source: decision 12.
-DIAGNOSE_EVERY = timedelta(minutes=5)
 
 
 def choose(

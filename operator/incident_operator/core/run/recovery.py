@@ -15,6 +15,8 @@ STABLE_FOR_SEVERE = timedelta(minutes=10)
 RECOVERY_WITHIN = timedelta(minutes=15)
 RECOVERY_EVERY = timedelta(seconds=30)
 MIN_SAMPLES = 5
+#: How often everything is looked at again while people are asked, or users stay unwell. Source: decision 12.
+DIAGNOSE_EVERY = timedelta(minutes=5)
 
 
 def stable_for(view: RunView) -> timedelta:
@@ -132,5 +134,19 @@ def wait_for_recovery(view: RunView, now: datetime) -> RunDecision:
             return end(view, sampled, RunPhase.UNRESOLVED, "FixInconclusive", message, now)
         message = "users are not well again in time: look at the recovery checks"
         return end(view, sampled, RunPhase.UNRESOLVED, "RecoveryNotReached", message, now)
+    if (
+        state == "Failing"
+        and recovery.helped_at
+        and now >= (status.diagnosed_at or now) + view.timing.scaled(DIAGNOSE_EVERY)
+    ):
+        # The look after the fix may have met a passing state, such as instances that are just being replaced.
+        again = sampled.model_copy(
+            update={
+                "phase": RunPhase.DIAGNOSING,
+                "timeline": told(status.timeline, now, "LookingAgain", "users are not well yet: diagnosing again"),
+                "now": Now(doing="diagnosing again: users are not well yet", next=(command(view.run, "watch"),)),
+            }
+        )
+        return RunDecision(status=again, effects=(EndRound(),), wake_at=now)
     waiting = waiting_stable(view, sampled, now)
     return RunDecision(status=waiting, effects=(EndRound(),), wake_at=next_sample(view, now))
