@@ -59,12 +59,7 @@ def storage(shop: Shop) -> None:
             dynamodb.get_waiter("table_exists").wait(TableName=shop.table, WaiterConfig={"Delay": 1})
     items = [{"userId": {"S": i}, "name": {"S": n}, "email": {"S": e}} for i, (n, e) in USERS.items()]
     dynamodb.batch_write_item(RequestItems={shop.table: [{"PutRequest": {"Item": item}} for item in items]})
-    try:
-        s3.head_bucket(Bucket=shop.bucket)
-    except ClientError as error:
-        if absent(error, "404", "NoSuchBucket"):
-            where = {} if shop.region == "us-east-1" else {"LocationConstraint": shop.region}
-            s3.create_bucket(Bucket=shop.bucket, **({"CreateBucketConfiguration": where} if where else {}))
+    make_bucket(shop, shop.bucket)
     s3.put_object(Bucket=shop.bucket, Key=releases.TEMPLATE_KEY, Body=_TEMPLATE, ContentType="text/html")
 
 
@@ -98,14 +93,31 @@ def people(shop: Shop) -> None:
     make_role(shop, shop.role, policies.trust(service="lambda.amazonaws.com"), path=shop.role_path)
     make_role(shop, "SecurityAudit", policies.trust(principal=account), policies.auditing(shop))
     for user, may in policies.users(shop).items():
-        try:
-            iam.get_user(UserName=user)
-        except ClientError as error:
-            if absent(error, "NoSuchEntity"):
-                iam.create_user(UserName=user)
+        make_user(shop, user)
         iam.put_user_policy(UserName=user, PolicyName="work", PolicyDocument=policies.text(may))
     for role, may in policies.roles_of_operator(shop).items():
         make_role(shop, role, policies.trust(principal=shop.user_arn("incident-operator")), may)
+
+
+def make_bucket(shop: Shop, name: str) -> None:
+    """Make a bucket that is not there."""
+    s3 = shop.client("s3")
+    try:
+        s3.head_bucket(Bucket=name)
+    except ClientError as error:
+        if absent(error, "404", "NoSuchBucket"):
+            where = {} if shop.region == "us-east-1" else {"LocationConstraint": shop.region}
+            s3.create_bucket(Bucket=name, **({"CreateBucketConfiguration": where} if where else {}))
+
+
+def make_user(shop: Shop, name: str) -> None:
+    """Make a user that is not there."""
+    iam = shop.client("iam")
+    try:
+        iam.get_user(UserName=name)
+    except ClientError as error:
+        if absent(error, "NoSuchEntity"):
+            iam.create_user(UserName=name)
 
 
 def make_role(

@@ -7,7 +7,7 @@ from botocore.exceptions import ClientError
 
 from .. import policies
 from ..policies import Document, allow, document
-from ..seed import absent, key_of, make_role
+from ..seed import absent, key_of, make_bucket, make_role, make_user
 from ..shop import DEFAULT_ACCOUNT, Shop
 
 #: What browsers ask for, and what nobody but the shop's own may read.
@@ -43,12 +43,7 @@ def seed(shop: Shop, state_dir: Path) -> Shop:
 def bucket(shop: Shop) -> None:
     """The bucket, the images and the list that is nobody's business."""
     s3, name = shop.client("s3"), bucket_of(shop)
-    try:
-        s3.head_bucket(Bucket=name)
-    except ClientError as error:
-        if absent(error, "404", "NoSuchBucket"):
-            where = {} if shop.region == "us-east-1" else {"LocationConstraint": shop.region}
-            s3.create_bucket(Bucket=name, **({"CreateBucketConfiguration": where} if where else {}))
+    make_bucket(shop, name)
     there = {item["Key"] for item in s3.list_objects_v2(Bucket=name).get("Contents", ())}
     for key in PRODUCTS:
         if key not in there:
@@ -60,11 +55,7 @@ def bucket(shop: Shop) -> None:
 def people(shop: Shop) -> None:
     """The media team's user, what the auditors may do to the bucket, and the operator's role for it."""
     iam, arn = shop.client("iam"), bucket_arn(shop)
-    try:
-        iam.get_user(UserName=MEDIA)
-    except ClientError as error:
-        if absent(error, "NoSuchEntity"):
-            iam.create_user(UserName=MEDIA)
+    make_user(shop, MEDIA)
     own = ["s3:GetBucketPolicy", "s3:PutBucketPolicy", "s3:DeleteBucketPolicy", "s3:PutBucketPublicAccessBlock"]
     releasing = document(
         allow("Policies", own, arn),

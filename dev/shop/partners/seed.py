@@ -2,11 +2,9 @@
 
 from pathlib import Path
 
-from botocore.exceptions import ClientError
-
 from .. import policies
 from ..policies import allow, document
-from ..seed import absent, key_of, make_role
+from ..seed import key_of, make_bucket, make_role, make_user
 from ..shop import DEFAULT_ACCOUNT, Shop
 
 #: The partner whose key leaks, and the operator's own role for such keys.
@@ -33,23 +31,13 @@ def seed(shop: Shop, state_dir: Path) -> Shop:
 
 def bucket(shop: Shop) -> None:
     """The bucket for evidence, which nobody may read but the account's own."""
-    s3, name = shop.client("s3"), evidence_bucket(shop)
-    try:
-        s3.head_bucket(Bucket=name)
-    except ClientError as error:
-        if absent(error, "404", "NoSuchBucket"):
-            where = {} if shop.region == "us-east-1" else {"LocationConstraint": shop.region}
-            s3.create_bucket(Bucket=name, **({"CreateBucketConfiguration": where} if where else {}))
+    make_bucket(shop, evidence_bucket(shop))
 
 
 def people(shop: Shop) -> None:
     """The partner's user, which may do more than it should, and the operator's role."""
     iam = shop.client("iam")
-    try:
-        iam.get_user(UserName=PARTNER)
-    except ClientError as error:
-        if absent(error, "NoSuchEntity"):
-            iam.create_user(UserName=PARTNER)
+    make_user(shop, PARTNER)
     user = shop.user_arn(PARTNER)
     feeding = document(
         allow("Feed", ["dynamodb:Scan", "dynamodb:DescribeTable"], shop.table_arn),
