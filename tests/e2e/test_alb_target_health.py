@@ -49,11 +49,14 @@ def test_inc_2023_3421_the_path_is_set_and_no_target_is_taken(world: World) -> N
 
 
 def _is_told(status: dict[str, Any]) -> None:
-    """The cause is named, and what was wrong is in the story: of one target, in a moment when the other is replaced."""
+    """The cause is named, and what was wrong is in the story.
+
+    Of one target, in a moment when the other is replaced; of none, in a moment when both are.
+    """
     assert "/health" in status["rootCause"]["summary"]
     told = {entry["reason"] for entry in status["timeline"]}
     assert "HealthCheckPathStale" in told, story(status)
-    assert told & {"AllTargetsFailAlike", "TargetsUnhealthy"}, story(status)
+    assert told & {"AllTargetsFailAlike", "TargetsUnhealthy", "NoTargets"}, story(status)
 
 
 def test_a_release_that_is_broken_on_both_paths_is_left_to_people(world: World) -> None:
