@@ -241,6 +241,7 @@ def _resources(call: Call, principal: Principal) -> list[tuple[str, str]]:
         "InstanceId": "AWS::EC2::Instance",
         "ReplicationGroupId": "AWS::ElastiCache::ReplicationGroup",
         "GroupId": "AWS::EC2::SecurityGroup",
+        "apiKey": "AWS::ApiGateway::ApiKey",
     }
     for member, kind in types.items():
         value = call.arguments.get(member)

@@ -11,6 +11,7 @@ from .base import Action, CheckAction, FixAction, registry
 
 #: One file per target system.
 _FILES = (
+    "apigateway",
     "autoscaling",
     "autoscaling_fixes",
     "autoscaling_instances",

@@ -120,8 +120,8 @@ ASKS: Mapping[str, str] = {
         "Calls with the key came from networks that are our own: disabling it may break a service of ours."
     ),
     "OwnUseUnknown": (
-        "Nobody can tell whether a service of ours uses the key: no networks of our own are named, or CloudTrail "
-        "shows no call."
+        "Nobody can tell whether a service of ours uses the key: no networks of our own are named, or neither "
+        "CloudTrail nor an access log shows who calls."
     ),
 }
 
