@@ -148,6 +148,17 @@ def test_evidence_that_cannot_be_written_and_a_key_of_our_own_are_said(partners:
         states = {(p.get("status") or {}).get("state") for p in world.plans() if p["spec"]["fix"] == "collectEvidence"}
         assert states
         assert "Helped" not in states
+        # Whoever agrees is told, and has to say that they know.
+        told: dict[str, Any] = {}
+
+        def blocked() -> bool:
+            (stored,) = [p for p in world.plans() if p["metadata"]["name"] == plan["metadata"]["name"]]
+            told.update({gate["name"]: gate for gate in (stored.get("status") or {}).get("gates", ())})
+            return "EvidenceMissing" in told
+
+        assert wait_until(blocked, seconds=60, every=0.25), world.log()
+        assert told["EvidenceMissing"]["hard"] is False
+        assert "collectEvidence" in told["EvidenceMissing"]["message"]
         word = world.say("bob", "Reject", plan, reason="the feed would stop; the partner gets a new key first")
         assert world.answer(word)["status"] == "True"
         status = world.finished(RUN)
@@ -229,7 +240,7 @@ def undone(world: World) -> None:
         return bool(backs)
 
     assert wait_until(proposed, seconds=60, every=0.25), world.log()
-    # Who asks for it agrees to it: one more is enough.
-    approved(world, backs[0], "carol")
+    # Of a confidential incident this, too, is the Security tier's: two people, and never who asked for the run.
+    approved(world, backs[0], "bob", "carol")
     done = ["PutObject", "UpdateApiKey", "UpdateApiKey"]
     assert wait_until(lambda: operations(world) == done, seconds=60, every=0.25), world.log()

@@ -380,6 +380,7 @@ class DisableKey(FixAction[ApiKeyInputs, ApiKeyFacts]):
                     ),
                 ),
             ),
+            evidence_first=True,
             ask_because=("ContainmentIsForPeople", *(() if known else ("OwnUseUnknown",))),
         )
 

@@ -354,6 +354,7 @@ class DisableCredentials(FixAction[KeyInputs, KeyFacts]):
             ),
             diff=(DiffLine(what=f"{_keys(inputs, facts)} of user {facts.user}", before="Active", after="Inactive"),),
             irreversible="a compromised key is never made valid again by a machine: its owner makes a new one",
+            evidence_first=True,
             ask_because=(
                 "ContainmentIsForPeople",
                 *(("OwnServiceUsesKey",) if facts.own else ()),

@@ -104,6 +104,7 @@ GATES: Mapping[str, str] = {
     "HealthBudget": "Fewer would be healthy than there must be, and than there are.",
     "CommonCause": "All targets fail alike: what they share is broken, and replacing some is no cure.",
     "DownstreamBudget": "The database would get more connections than it bears.",
+    "EvidenceMissing": "Whoever is shut out is warned by it, and the run's evidence is not written yet.",
 }
 
 #: `spec.askBecause` of a plan: why a machine must not apply it by itself.

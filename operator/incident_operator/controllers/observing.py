@@ -331,6 +331,7 @@ async def _plan(
             admission=await context.admission.in_force(),
             cooldown_until=cooldown,
             circuit_open=circuit_open,
+            fixes=status.fixes,
         )
     )
     return FixResult(name=fix.name, plan=plan, gates=gates)
