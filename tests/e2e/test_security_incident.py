@@ -159,8 +159,11 @@ def test_evidence_that_cannot_be_written_and_a_key_of_our_own_are_said(partners:
         assert wait_until(blocked, seconds=60, every=0.25), world.log()
         assert told["EvidenceMissing"]["hard"] is False
         assert "collectEvidence" in told["EvidenceMissing"]["message"]
-        word = world.say("bob", "Reject", plan, reason="the feed would stop; the partner gets a new key first")
-        assert world.answer(word)["status"] == "True"
+        other = world.open_plan(RUN, "quarantineUser")
+        assert other["spec"]["askBecause"] == plan["spec"]["askBecause"]
+        for asked in (plan, other):
+            word = world.say("bob", "Reject", asked, reason="the feed would stop; the partner gets a new key first")
+            assert world.answer(word)["status"] == "True"
         status = world.finished(RUN)
     assert outcome(status).startswith("Unresolved/"), story(status)
     assert [c["operation"] for c in world.changes_by_operator() if c["outcome"] == "OK"] == []

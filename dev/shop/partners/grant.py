@@ -24,6 +24,7 @@ def grant(account: str = DEFAULT_ACCOUNT, label: str = "security", name: str = "
         role=REMEDIATION,
         resources=[
             f"arn:aws:iam::{account}:user/partner-*",
+            f"arn:aws:iam::{account}:role/partner-*",
             "arn:aws:apigateway:us-east-1::/apikeys/*",
             "arn:aws:s3:::shopsmart-security-evidence*/cloudtrail/*",
             "arn:aws:s3:::shopsmart-security-evidence*/api-requests/*",
@@ -37,6 +38,8 @@ def grant(account: str = DEFAULT_ACCOUNT, label: str = "security", name: str = "
             "iam.access-key",
             "iam.disable-credentials",
             "iam.key-persistence",
+            "iam.quarantine-user",
+            "iam.revoke-sessions",
         ],
         apply_up_to="Low",
     )

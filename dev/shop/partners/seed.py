@@ -48,6 +48,8 @@ def people(shop: Shop) -> None:
     evidence = f"arn:aws:s3:::{evidence_bucket(shop)}"
     fixing = document(
         allow("Keys", ["iam:UpdateAccessKey"], f"arn:aws:iam::{shop.account}:user/partner-*"),
+        allow("Users", ["iam:PutUserPolicy", "iam:DeleteUserPolicy"], f"arn:aws:iam::{shop.account}:user/partner-*"),
+        allow("Roles", ["iam:PutRolePolicy", "iam:DeleteRolePolicy"], f"arn:aws:iam::{shop.account}:role/partner-*"),
         allow("ApiKeys", ["apigateway:PATCH"], f"arn:aws:apigateway:{shop.region}::/apikeys/*"),
         allow("Evidence", ["s3:PutObject"], [f"{evidence}/cloudtrail/*", f"{evidence}/api-requests/*"]),
     )

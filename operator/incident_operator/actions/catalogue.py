@@ -29,6 +29,7 @@ _FILES = (
     "http",
     "iam",
     "iam_credentials",
+    "iam_sessions",
     "postgres",
     "postgres_backends",
     "postgres_index",

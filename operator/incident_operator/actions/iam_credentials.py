@@ -4,6 +4,7 @@ A key's id is no secret, but it is masked in all that is stored for people: a ke
 and its user. Nothing here ever makes a key valid again. Source: facts on AWS (section 4, row 21), on verification.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
@@ -17,6 +18,7 @@ from .credentials import EFFECT_AFTER, MAX_EVENTS, RECORD_DELAY, Count, Credenti
 from .ports import NotFound, Reader, ReadError
 
 CALL_TIMEOUT = timedelta(seconds=10)
+_ROLE = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]{1,512}")
 #: What somebody does to stay in when the key is gone.
 _PERSISTING = frozenset(
     {
@@ -75,7 +77,8 @@ class KeyFacts(Facts):
 
     Shape: `asked` is False where the run names no access key, and then there is nothing else; `user` and `status` are
     None where the account has no such key; `own` are the calls from our own networks;
-    `made` are keys of the same user that were made with this one, and are active; `more`: there are more events than
+    `made` are keys of the same user that were made with this one, and are active; `roles` are the ARNs of roles that
+    were assumed with it, at most five; `more`: there are more events than
     were read.
     """
 
@@ -90,6 +93,7 @@ class KeyFacts(Facts):
     own: int = 0
     persisted: tuple[Persisted, ...] = ()
     made: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
     more: bool = False
     last_at: datetime | None = None
 
@@ -166,9 +170,16 @@ def read_key(inputs: KeyInputs, reader: Reader) -> KeyFacts:
             for e in events
             if e["name"] in _PERSISTING and not e["error"]
         )[:8],
+        roles=tuple(sorted(_roles(events)))[:5],
         more=len(events) >= MAX_EVENTS,
         last_at=_at(events[-1]["at"]) if events else None,
     )
+
+
+def _roles(events: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Return the roles that calls opened sessions of: those live on when the key is disabled."""
+    asked = {str(e["parameters"].get("roleArn", "")) for e in events if e["name"] == "AssumeRole" and not e["error"]}
+    return {arn for arn in asked if _ROLE.fullmatch(arn)}
 
 
 class KeyOutput(Output):
@@ -183,6 +194,7 @@ class KeyOutput(Output):
     own: int
     persisted: int
     made: int
+    roles: tuple[str, ...] = ()
     more: bool
 
 
@@ -209,6 +221,7 @@ class _KeyCheck(CheckAction[KeyInputs, KeyFacts]):
             own=facts.own,
             persisted=len(facts.persisted),
             made=len(facts.made),
+            roles=facts.roles,
             more=facts.more,
         )
 
@@ -226,6 +239,10 @@ class AccessKey(_KeyCheck):
         "OwnServiceUsesKey": ReasonInfo(
             doc="Calls with the key came from our own networks: a service of ours may use it.", kind=FindingKind.INFO
         ),
+        "SessionsOpenedWithKey": ReasonInfo(
+            doc="Roles were assumed with the key: those sessions work until they end, whatever becomes of the key.",
+            kind=FindingKind.INFO,
+        ),
     }
 
     def findings(self, inputs: KeyInputs, facts: KeyFacts) -> Sequence[Found] | Unclear:
@@ -238,6 +255,9 @@ class AccessKey(_KeyCheck):
         if facts.own:
             message = f"{facts.own} calls with {inputs.label} came from networks of our own"
             found.append(Found(reason="OwnServiceUsesKey", message=message, subject=facts.user))
+        for role in facts.roles:
+            message = f"role {role.rsplit('/', 1)[-1]} was assumed with {inputs.label}: its sessions outlive the key"
+            found.append(Found(reason="SessionsOpenedWithKey", message=message, subject=role))
         if facts.active:
             many = "at least " if facts.more else ""
             where = from_where(facts.addresses)

@@ -49,6 +49,8 @@ _TRAIL_PARAMETERS = (
     "setAsDefault",
     "versionId",
     "roleName",
+    "userName",
+    "roleArn",
     "bucketName",
     "bucketPolicy",
     "resourceArn",
