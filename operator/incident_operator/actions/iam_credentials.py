@@ -78,7 +78,7 @@ class KeyFacts(Facts):
     Shape: `asked` is False where the run names no access key, and then there is nothing else; `user` and `status` are
     None where the account has no such key; `own` are the calls from our own networks;
     `made` are keys of the same user that were made with this one, and are active; `roles` are the ARNs of roles that
-    were assumed with it, at most five; `more`: there are more events than
+    were assumed with it, at most five; `settled`: CloudTrail shows all of the window by now; `more`: there are more events than
     were read.
     """
 
@@ -94,6 +94,7 @@ class KeyFacts(Facts):
     persisted: tuple[Persisted, ...] = ()
     made: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
+    settled: bool = True
     more: bool = False
     last_at: datetime | None = None
 
@@ -171,6 +172,7 @@ def read_key(inputs: KeyInputs, reader: Reader) -> KeyFacts:
             if e["name"] in _PERSISTING and not e["error"]
         )[:8],
         roles=tuple(sorted(_roles(events)))[:5],
+        settled=inputs.window_end <= reader.now - reader.scaled(RECORD_DELAY),
         more=len(events) >= MAX_EVENTS,
         last_at=_at(events[-1]["at"]) if events else None,
     )
@@ -246,7 +248,10 @@ class AccessKey(_KeyCheck):
     }
 
     def findings(self, inputs: KeyInputs, facts: KeyFacts) -> Sequence[Found] | Unclear:
-        """An active key is the problem, whether or not CloudTrail shows its use; so is one that was made with it."""
+        """An active key is the problem, whether or not CloudTrail shows its use; so is one that was made with it.
+
+        Of a dead key CloudTrail's silence leaves open whether others were made with it.
+        """
         if not facts.asked:
             return ()
         if facts.status is None:
@@ -266,6 +271,9 @@ class AccessKey(_KeyCheck):
                 f"{many}{facts.calls} calls in the window{where}, {facts.refused} of them refused"
             )
             found.append(Found(reason="CompromisedKeyActive", message=message, subject=facts.user, at=facts.last_at))
+        elif not facts.calls:
+            # The key is dead; whether others were made with it, nobody knows.
+            return _silent(inputs)
         return found
 
 
@@ -298,12 +306,19 @@ class KeyPersistence(_KeyCheck):
         if facts.status is None:
             return Unclear(reason="KeyUnknown", message=f"this account has no {inputs.label}", found=found)
         if not facts.calls:
-            message = f"CloudTrail shows no call with {inputs.label} in the window (yet)"
-            return Unclear(reason="NoCalls", message=message)
+            return _silent(inputs)
+        if not facts.settled:
+            message = "CloudTrail shows calls up to fifteen minutes late: there may be others in the window"
+            return Unclear(reason="WindowTooRecent", message=message, found=found)
         if facts.more:
             message = f"{inputs.label} made more calls than the {MAX_EVENTS} that were read"
             return Unclear(reason="MoreEvents", message=message, found=found)
         return found
+
+
+def _silent(inputs: KeyInputs) -> Unclear:
+    """Return that nothing is known of what was done with a key: silence is no proof that nothing was."""
+    return Unclear(reason="NoCalls", message=f"CloudTrail shows no call with {inputs.label} in the window (yet)")
 
 
 def _keys(inputs: KeyInputs, facts: KeyFacts) -> str:
