@@ -54,7 +54,7 @@ CONNECT = ConnectInputs(host="db.shop", port=5432)
 
 def rows(*given: dict[str, Any], truncated: bool = False) -> Rows:
     """Return an answer of PostgreSQL."""
-    return Rows(rows=given, truncated=truncated, withheld=0, elapsed=ELAPSED)
+    return Rows(rows=given, truncated=truncated, withheld=0, sees_all=True, elapsed=ELAPSED)
 
 
 @pytest.mark.parametrize(
