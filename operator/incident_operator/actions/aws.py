@@ -89,7 +89,11 @@ class Query(CheckAction[QueryInputs, QueryFacts]):
         """Nothing by itself; but what is not there, or not seen whole, is not well because no rule minds it."""
         asked = f"{inputs.service}.{inputs.operation}"
         if not facts.found:
-            return Unclear(reason="NotFound", message=f"{asked}: there is no such thing in the grant's account and region")
+            return Unclear(
+                reason="NotFound", message=f"{asked}: there is no such thing in the grant's account and region"
+            )
         if len(json.dumps(facts.answer)) > _MAX_JUDGED:
-            return Unclear(reason="AnswerTooLarge", message=f"{asked} answered more than rules can be given: ask for less of it")
+            return Unclear(
+                reason="AnswerTooLarge", message=f"{asked} answered more than rules can be given: ask for less of it"
+            )
         return []
