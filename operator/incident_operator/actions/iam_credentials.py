@@ -76,10 +76,9 @@ class KeyFacts(Facts):
     """A key, its user, and what was done with it in the window.
 
     Shape: `asked` is False where the run names no access key, and then there is nothing else; `user` and `status` are
-    None where the account has no such key; `own` are the calls from our own networks;
-    `made` are keys of the same user that were made with this one, and are active; `roles` are the ARNs of roles that
-    were assumed with it, at most five; `settled`: CloudTrail shows all of the window by now; `more`: there are more events than
-    were read.
+    None where the account has no such key; `own` are the calls from our own networks; `made` are keys of the same user
+    that were made with this one, and are active; `roles` are the ARNs of roles that were assumed with it, at most five;
+    `settled`: CloudTrail shows all of the window by now; `more`: there are more events than were read.
     """
 
     asked: bool = True
