@@ -242,6 +242,8 @@ GATES: tuple[Gate, ...] = (
     permission_missing,
     admission_unproven,
     not_leader,
+    # Before the one that asks for approvals: a run shows the first, and whoever agrees must know it.
+    evidence_missing,
     approval_missing,
     frozen,
     cooldown,
@@ -250,7 +252,6 @@ GATES: tuple[Gate, ...] = (
     health_budget,
     common_cause,
     downstream_budget,
-    evidence_missing,
 )
 
 
