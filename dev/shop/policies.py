@@ -6,6 +6,7 @@ from typing import Any
 from incident_operator.actions.base import FixAction
 from incident_operator.actions.catalogue import catalogue
 from incident_operator.actions.reads import permissions
+from incident_operator.actions.vantage import DOCUMENT, PROBE
 
 from .shop import Shop
 
@@ -137,8 +138,9 @@ def roles_of_operator(shop: Shop) -> dict[str, Document]:
         f"arn:aws:elasticache:*:{account}:replicationgroup:*",
         f"arn:aws:ec2:*:{account}:security-group/*",
     ]
+    probed = [f"arn:aws:ssm:*:{account}:document/{DOCUMENT}", f"arn:aws:ec2:*:{account}:instance/*"]
     return {
-        "IncidentOperatorRead": document(allow("Catalogue", list(permissions()), "*")),
+        "IncidentOperatorRead": document(allow("Catalogue", list(permissions()), "*"), allow("Probe", [PROBE], probed)),
         "IncidentOperatorRemediation": document(
             allow("Fixes", writes, resources), allow("Look", list(permissions()), "*")
         ),

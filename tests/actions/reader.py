@@ -1,11 +1,11 @@
 """A reader that answers listed reads from a dict, and remembers what it was asked."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from incident_operator.actions.ports import HttpAnswer
+from incident_operator.actions.ports import ConnectFrom, FromInstance, HttpAnswer
 from incident_operator.actions.reads import READS
 from tests.builders import NOW
 
@@ -63,3 +63,19 @@ class DictReader:
     def http_get(self, url: str, *, timeout: timedelta, parse_json: bool = False) -> HttpAnswer:
         """Refuse: nothing here probes."""
         raise AssertionError(f"{url} was probed")
+
+    def tcp_from(
+        self, asked: Sequence[ConnectFrom], *, timeout: timedelta, region: str | None = None
+    ) -> tuple[FromInstance, ...]:
+        """Answer for each instance of each place; `answers` has "from.<instance>": an outcome, or why there is none."""
+        made = []
+        for one in asked:
+            for instance in one.instances:
+                said = self.answers[f"from.{instance}"]
+                if isinstance(said, Exception):
+                    raise said
+                self.asked.append(("tcp_from", {"instance": instance, "place": f"{one.host}:{one.port}"}, region))
+                known = said in ("Connected", "Refused", "Timeout", "Unreachable")
+                answer = {"outcome": said} if known else {"why": said}
+                made.append(FromInstance(instance=instance, host=one.host, port=one.port, **answer))
+        return tuple(made)

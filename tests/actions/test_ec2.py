@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from incident_operator.actions.base import Unclear
-from incident_operator.actions.ec2 import PathByRules, PathInputs, RestoreRule
+from incident_operator.actions.ec2 import FromPathInputs, PathByRules, RestoreRule
 from incident_operator.actions.ports import ReadError
 from incident_operator.api.grant import ActionGrant
 from incident_operator.api.plan import Hazard, Repeat, Tier
@@ -18,7 +18,7 @@ from tests.builders import NOW
 WEB, DATABASE = "sg-0000000000000001", "sg-0000000000000002"
 ARN = f"arn:aws:ec2:us-east-1:123456789012:security-group/{DATABASE}"
 DEPLOYER = "arn:aws:iam::123456789012:user/deployer"
-INPUTS = PathInputs.model_validate(
+INPUTS = FromPathInputs.model_validate(
     {"vpcId": "vpc-12345678", "paths": [{"from": "web-servers", "to": "database", "port": 5432}]}
 )
 ALLOW = {"number": 100, "allow": True, "protocol": "-1", "cidr": "0.0.0.0/0", "from": None, "to": None}

@@ -15,7 +15,7 @@ import yaml
 from incident_operator.actions.base import Unclear
 from incident_operator.actions.catalogue import check_action, infos
 from incident_operator.actions.connected import SYMPTOMS
-from incident_operator.actions.ports import NotFound, ReadError, RedisAnswer, Rows, Scalar
+from incident_operator.actions.ports import ConnectFrom, NotFound, ReadError, RedisAnswer, Rows, Scalar
 from incident_operator.actions.reads import READS
 from incident_operator.api.runbook import Check, ClusterRunbook, FindingKind
 from incident_operator.core.expressions import ExpressionError, evaluate, render
@@ -100,6 +100,10 @@ class EndingReader:
     def tcp(self, host: str, port: int, **_: Any) -> Any:
         """End as told."""
         return self._ended("tcp", f"{host}:{port}")
+
+    def tcp_from(self, asked: Sequence[ConnectFrom], **_: Any) -> Any:
+        """End as told."""
+        return self._ended("tcp_from", " ".join(f"{one.host}:{one.port}" for one in asked))
 
 
 def raising(error: Exception) -> Callable[[str, str], NoReturn]:
@@ -301,6 +305,32 @@ _PROBES: Mapping[str, Mapping[str, Any]] = {
     "http.get": {"url": "https://shop.example/healthz"},
     "tcp.connect": {"host": "db.internal", "port": 5432},
 }
+#: What only probes from instances raise.
+_DOCUMENT_FAILURES = {
+    "no document": ReadError("ProbeDocumentMissing", "there is no such document"),
+    "another document": ReadError("ProbeDocumentChanged", "the document is another"),
+}
+
+
+@pytest.mark.parametrize("failure", [*FAILURES, *_DOCUMENT_FAILURES])
+def test_a_probe_from_instances_that_fails_is_no_health(failure: str) -> None:
+    """Nor a finding, whichever of its parts fails: finding the instances, or asking them."""
+    action: Any = check_action("tcp.connect")
+    given = {**_PROBES["tcp.connect"], "vantage": "instances", "instances": {"autoScalingGroup": "web"}}
+    inputs = action.inputs_model.model_validate(given)
+    error = {**FAILURES, **_DOCUMENT_FAILURES}[failure]
+    running = [{"InstanceId": "i-00000001", "State": "running"}]
+
+    def asking(service: str, operation: str) -> Any:
+        if service == "ec2":
+            return running
+        raise error
+
+    for end, reads in ((raising(error), 1), (asking, 2)):
+        reader = EndingReader(end)
+        with pytest.raises(ReadError):
+            action.observe(inputs, reader)
+        assert len(reader.made) == reads
 
 
 @pytest.mark.parametrize("failure", [*FAILURES, *CONNECTION_FAILURES])

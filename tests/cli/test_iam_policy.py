@@ -95,6 +95,27 @@ def test_one_role_for_both_gets_the_reads_too(tmp_path: Path) -> None:
     assert "cloudwatch:GetMetricData" in statements(out)["Read"]["Action"]
 
 
+@pytest.mark.parametrize("instances", [(), ("arn:aws:ec2:*:123456789012:instance/*",)], ids=["none", "some"])
+def test_the_reading_role_may_probe_from_what_the_grant_lists_by_one_document(
+    tmp_path: Path, instances: tuple[str, ...]
+) -> None:
+    """Never on everything; and without instances it can't send anything, which is said."""
+    grant = {"actions": ["ec2.*"], "probes": {"instances": list(instances)}}
+    files(tmp_path, grant)
+    book = ROOT / "manifests/runbooks/network-connectivity.yaml"
+    _, out, err = incident(f"kubectl incident iam-policy {book} --grant g.yaml --role read", tmp_path)
+    found = statements(out)
+    assert "ssm:SendCommand" not in found["Read"]["Action"]
+    if not instances:
+        assert "Probe" not in found
+        assert "note: connections can't ask instances: the probes of ActionGrant shop list none" in err
+        return
+    assert found["Probe"]["Action"] == ["ssm:SendCommand"]
+    document = "arn:aws:ssm:*:123456789012:document/IncidentOperator-Probe"
+    assert sorted(found["Probe"]["Resource"]) == sorted([document, *instances])
+    assert "ssm:GetCommandInvocation" in found["Read"]["Action"]
+
+
 @pytest.mark.parametrize("role", ["read", "remediation"])
 def test_the_roles_of_two_grants_are_not_mixed(tmp_path: Path, role: str) -> None:
     """Each would get what is the other's."""

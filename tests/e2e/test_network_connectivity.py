@@ -50,7 +50,15 @@ def test_a_rule_that_a_deployment_took_is_given_back(make_world: Callable[..., W
         status = world.finished(_applied(world, tiers))
         assert outcome(status) == "Resolved/Runbook", story(status)
         assert "SecurityGroupRuleMissing" in str(status["rootCause"]), story(status)
+        # A web server itself met the block, and after the rule was given back it got through: that is what judged it.
+        met = [line["reason"] for line in status["timeline"] if line["source"] == "check connections"]
+        assert "ConnectionBlocked" in met, story(status)
+        (plan,) = world.plans()
+        assert "instances of web-servers connect" in plan["status"]["message"], plan["status"]
         assert web.wait_share(0)
+    web_servers = {tuple(probe["arguments"]["InstanceIds"]) for probe in world.probes()}
+    assert web_servers == {(tiers.server,)}
+    assert {probe["outcome"] for probe in world.probes()} == {"OK"}
     (made,) = world.changes_by_operator()
     assert (made["operation"], made["outcome"]) == ("AuthorizeSecurityGroupIngress", "OK")
     assert made["arguments"]["GroupId"] == tiers.groups[CACHE]

@@ -215,12 +215,22 @@ class World:
         return list(self.asked("journal")["calls"])
 
     def changes_by_operator(self) -> list[dict[str, Any]]:
-        """Return the calls that change something and were made under a role of the operator's."""
+        """Return the calls that change something and were made under a role of the operator's.
+
+        A probe from an instance is none: just that document, just a connection's parameters, under the reading role.
+        """
         return [
             call
             for call in self.journal()
-            if call["mutating"] and "IncidentOperator" in call["principal"] and call["operation"] != "AssumeRole"
+            if call["mutating"]
+            and "IncidentOperator" in call["principal"]
+            and call["operation"] != "AssumeRole"
+            and not _is_probe(call)
         ]
+
+    def probes(self) -> list[dict[str, Any]]:
+        """Return the commands by which the operator let instances connect."""
+        return [call for call in self.journal() if _is_probe(call)]
 
     def dump(self) -> Any:
         """Return the canonical state of the account."""
@@ -235,6 +245,23 @@ class World:
     def close(self) -> None:
         """End what was started, and forget what is not the namespace's."""
         self._stacked.close()
+
+
+def _is_probe(call: Mapping[str, Any]) -> bool:
+    """Tell whether a call is the one command of SSM that observing may send, to the letter."""
+    arguments = call["arguments"]
+    return (
+        (call["service"], call["operation"]) == ("ssm", "SendCommand")
+        and "assumed-role/IncidentOperatorRead/" in call["principal"]
+        and arguments.get("DocumentName") == "IncidentOperator-Probe"
+        and bool(arguments.get("DocumentHash"))
+        and set(arguments.get("Parameters", ())) == {"host", "port", "seconds"}
+        and not set(arguments)
+        - {
+            *("DocumentName", "DocumentVersion", "DocumentHash", "DocumentHashType"),
+            *("InstanceIds", "Parameters", "TimeoutSeconds"),
+        }
+    )
 
 
 def story(status: Mapping[str, Any]) -> str:

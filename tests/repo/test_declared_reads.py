@@ -63,4 +63,4 @@ def test_the_reads_of_the_source_are_found() -> None:
 def test_an_action_declares_what_it_reads(name: str) -> None:
     """What is missing here would be missing in a role made by `kubectl incident iam-policy`."""
     action = catalogue()[name]
-    assert _asked(type(action).__name__) - set(action.reads) == set()
+    assert _asked(type(action).__name__) - {*action.reads, *action.reads_from_instances} == set()

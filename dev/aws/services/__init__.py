@@ -7,12 +7,13 @@ from .instances import Instances
 from .rds import Rds
 from .scaling import Scaling
 from .service import Forward, Handler, Needs, Parts, Service
+from .ssm import Commands
 from .storage import Storage
 
 __all__ = ["Forward", "Handler", "Needs", "Parts", "Service", "all_of"]
 
 #: Add yours here.
-_KINDS: tuple[type[Service], ...] = (Instances, Balancing, Scaling, Rds, Storage, ElastiCache, ApiGateway)
+_KINDS: tuple[type[Service], ...] = (Instances, Balancing, Scaling, Rds, Storage, ElastiCache, ApiGateway, Commands)
 
 
 def all_of(parts: Parts) -> tuple[Service, ...]:

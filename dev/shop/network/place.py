@@ -13,12 +13,13 @@ NAMESPACE, FAILING, REQUESTS, FAILED = "ShopSmart/Network", "FailingShare", "Req
 
 @dataclass(frozen=True, kw_only=True)
 class Tiers:
-    """Where the tiers are. Shape: groups and subnets by the tier's name; each tier has one address."""
+    """Where the tiers are. Shape: groups and subnets by the tier's name, each with one address; `server` is an id."""
 
     vpc: str
     groups: dict[str, str]
     subnets: dict[str, str]
     addresses: dict[str, str]
+    server: str
 
     @property
     def rule(self) -> dict[str, Any]:
@@ -38,12 +39,25 @@ def tiers_of(shop: Shop) -> Tiers:
     for tier, group in groups.items():
         members = [{"Name": "group-id", "Values": [group["GroupId"]]}]
         (interfaces[tier],) = ec2.describe_network_interfaces(Filters=members)["NetworkInterfaces"]
+    (found,) = ec2.describe_instances(Filters=[{"Name": "instance.group-id", "Values": [groups[WEB]["GroupId"]]}])[
+        "Reservations"
+    ]
     return Tiers(
+        server=found["Instances"][0]["InstanceId"],
         vpc=groups[CACHE]["VpcId"],
         groups={tier: group["GroupId"] for tier, group in groups.items()},
         subnets={tier: interface["SubnetId"] for tier, interface in interfaces.items()},
         addresses={tier: interface["PrivateIpAddress"] for tier, interface in interfaces.items()},
     )
+
+
+def listen(shop: Shop, tiers: Tiers, host: str, port: int) -> None:
+    """Let the cache's interface lead to a server of this machine, for whoever connects within the VPC."""
+    ec2 = shop.client("ec2")
+    wanted = [{"Name": "group-id", "Values": [tiers.groups[CACHE]]}]
+    (interface,) = ec2.describe_network_interfaces(Filters=wanted)["NetworkInterfaces"]
+    tag = {"Key": f"listens-{PORT}", "Value": f"{host}:{port}"}
+    ec2.create_tags(Resources=[interface["NetworkInterfaceId"]], Tags=[tag])
 
 
 def is_open(shop: Shop, tiers: Tiers) -> bool:

@@ -1,4 +1,10 @@
-"""Make the tiers' network, and whoever changes it; once for an account."""
+"""Make the tiers' network, whoever changes it, and what lets the operator probe from it; once for an account."""
+
+import json
+
+from botocore.exceptions import ClientError
+
+from incident_operator.actions.vantage import CONTENT, DOCUMENT
 
 from .. import policies
 from ..seed import people
@@ -15,19 +21,51 @@ _USERS = {
 
 
 def seed(shop: Shop) -> tuple[Shop, Tiers]:
-    """Make VPC, subnets, groups, one interface of each tier, and the rule between them; return shop and tiers."""
+    """Make VPC, subnets, groups, a web server, the cache's interface, and the rule between; return shop and tiers."""
     people(shop)
+    probe_document(shop)
+    profile = _managed(shop)
     ec2 = shop.client("ec2")
     vpc = ec2.create_vpc(CidrBlock=_CIDR)["Vpc"]["VpcId"]
     subnets, groups, addresses = {}, {}, {}
     for tier, cidr in _SUBNETS.items():
         subnets[tier] = ec2.create_subnet(VpcId=vpc, CidrBlock=cidr)["Subnet"]["SubnetId"]
         groups[tier] = ec2.create_security_group(GroupName=tier, Description=tier, VpcId=vpc)["GroupId"]
-        made = ec2.create_network_interface(SubnetId=subnets[tier], Groups=[groups[tier]])["NetworkInterface"]
-        addresses[tier] = made["PrivateIpAddress"]
-    tiers = Tiers(vpc=vpc, groups=groups, subnets=subnets, addresses=addresses)
+    made = ec2.create_network_interface(SubnetId=subnets[CACHE], Groups=[groups[CACHE]])["NetworkInterface"]
+    addresses[CACHE] = made["PrivateIpAddress"]
+    (server,) = ec2.run_instances(
+        ImageId="ami-12c6146b",
+        InstanceType="t3.micro",
+        MinCount=1,
+        MaxCount=1,
+        SubnetId=subnets[WEB],
+        SecurityGroupIds=[groups[WEB]],
+        IamInstanceProfile={"Name": profile},
+    )["Instances"]
+    addresses[WEB] = server["PrivateIpAddress"]
+    tiers = Tiers(vpc=vpc, groups=groups, subnets=subnets, addresses=addresses, server=server["InstanceId"])
     ec2.authorize_security_group_ingress(GroupId=groups[CACHE], IpPermissions=[tiers.rule])
     return shop.with_keys({user: _key(shop, user, may) for user, may in _USERS.items()}), tiers
+
+
+def probe_document(shop: Shop) -> None:
+    """The operator's probe document, as a platform admin makes it; once for an account."""
+    ssm = shop.client("ssm")
+    try:
+        ssm.create_document(Name=DOCUMENT, Content=json.dumps(CONTENT), DocumentType="Command", DocumentFormat="JSON")
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "DocumentAlreadyExists":
+            raise
+
+
+def _managed(shop: Shop) -> str:
+    """An instance profile whose role lets the agent of SSM report; returned by name."""
+    iam, name = shop.client("iam"), "web-server"
+    iam.create_role(RoleName=name, AssumeRolePolicyDocument=policies.text(policies.trust(service="ec2.amazonaws.com")))
+    iam.attach_role_policy(RoleName=name, PolicyArn="arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore")
+    iam.create_instance_profile(InstanceProfileName=name)
+    iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
+    return name
 
 
 def _key(shop: Shop, user: str, statement: dict[str, object]) -> Key:

@@ -15,7 +15,7 @@ from dev.aws.gate import Gates, Place
 from dev.loopback import address
 
 from ..shop import Shop
-from .place import FAILED, FAILING, NAMESPACE, REQUESTS, Tiers, is_open
+from .place import FAILED, FAILING, NAMESPACE, REQUESTS, Tiers, is_open, listen
 
 #: The way asks AWS for the rules of each connection: so many that a busy machine keeps up.
 _PER_SECOND = 4
@@ -76,6 +76,7 @@ def traffic(shop: Shop, tiers: Tiers) -> Iterator[Traffic]:
     """Let web servers use the cache; whoever the rules do not let through gets no answer."""
     with contextlib.ExitStack() as stacked:
         server = stacked.enter_context(databases.valkey(address()))
+        listen(shop, tiers, server.host, server.port)
         gates = Gates()
         stacked.callback(gates.close)
         gate = gates.open(address(), lambda: (server.host, server.port) if is_open(shop, tiers) else None)

@@ -96,6 +96,8 @@ class Action(ABC, Generic[I, F]):
     reasons: ClassVar[Mapping[str, ReasonInfo]] = {}
     #: IAM actions that observing needs.
     reads: ClassVar[tuple[str, ...]] = ()
+    #: Those that it needs only where inputs say `vantage: instances` (`actions.vantage`), beside the probe itself.
+    reads_from_instances: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def observe(self, inputs: I, reader: Reader) -> F:

@@ -16,13 +16,19 @@ from ..api.meta import Risk, parse_instant
 from ..api.plan import Call, DiffLine, Guard, Hazard, Read, Repeat, Undo, Verify
 from ..core.draft import GrantedPath, Judgement, NotApplicable, PlanDraft, Removal
 from .base import ActionModel, CheckAction, Facts, FixAction, Found, Inputs, Output, ReasonInfo, Unclear, register
-from .ports import Reader, ReadError
+from .ports import ConnectFrom, Reader, ReadError
+from .tcp import judged
+from .vantage import READS as READS_FROM_INSTANCES
+from .vantage import Heard, Vantage, as_heard, running, unanswered
 
 #: Where a network interface answers from: both must come back through a network ACL. Source: Linux's default range.
 _EPHEMERAL = (32768, 60999)
 #: How far back a removal is looked for.
 _LOOK_BACK = timedelta(hours=24)
 _CALL_TIMEOUT = timedelta(seconds=10)
+#: Of each way: so many instances connect, to so many addresses of the other tier.
+_SOURCES, _TARGETS = 2, 2
+_CONNECT_TIMEOUT = timedelta(seconds=5)
 _TCP, _ALL = frozenset({"tcp", "6", "-1"}), frozenset({"-1"})
 
 Kind = Literal["SecurityGroupIngress", "SecurityGroupEgress", "NetworkAcl", "Route"]
@@ -53,6 +59,12 @@ class PathInputs(Inputs):
     vpc_id: Annotated[str, Field(pattern=r"^vpc-[0-9a-f]{8,17}$")]
     paths: Annotated[tuple[TierPath, ...], Field(min_length=1, max_length=12)]
     region: str | None = None
+
+
+class FromPathInputs(PathInputs):
+    """The ways, and whether instances of the tiers are asked to connect: by `operator` only the rules are looked at."""
+
+    vantage: Vantage = "operator"
 
 
 class Blocker(ActionModel):
@@ -121,6 +133,10 @@ class _Network:
         found = [(i["subnet"], i["address"]) for i in self._interfaces if group in i["groups"]]
         return sorted((s, a) for s, a in found if s and a)[:12]
 
+    def addresses(self, group: str | None) -> tuple[str, ...]:
+        """Return the addresses of a tier; none where it has no group."""
+        return tuple(sorted({address for _, address in self._places(group)})) if group is not None else ()
+
     def _between(self, start: tuple[str, str], end: tuple[str, str], port: int) -> Iterable[Blocker]:
         """Yield what stands between two places: there and back."""
         if start[0] == end[0]:
@@ -183,6 +199,11 @@ def _acl_allows(entries: Sequence[Any], egress: bool, peer: str, port: int) -> b
 
 def read_paths(inputs: PathInputs, reader: Reader) -> tuple[PathVerdict, ...]:
     """Return what the rules say of each way, in the order declared. Errors: ReadError."""
+    return tuple(verdict for verdict, _ in _ways(inputs, reader))
+
+
+def _ways(inputs: PathInputs, reader: Reader) -> tuple[tuple[PathVerdict, tuple[str, ...]], ...]:
+    """Return what the rules say of each way, and the addresses where it ends. Errors: ReadError."""
     vpc, region = {"Name": "vpc-id", "Values": [inputs.vpc_id]}, inputs.region
     within = {"Filters": [vpc]}
     reader.prefetch("ec2", "describe_network_acls", within, region=region)
@@ -197,7 +218,8 @@ def read_paths(inputs: PathInputs, reader: Reader) -> tuple[PathVerdict, ...]:
     tables = reader.aws("ec2", "describe_route_tables", within, region=region)
     try:
         network = _Network(groups, acls, tables, interfaces)
-        return tuple(network.verdict(path) for path in inputs.paths)
+        verdicts = [network.verdict(path) for path in inputs.paths]
+        return tuple((verdict, network.addresses(verdict.target_id)) for verdict in verdicts)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         message = f"the network of {inputs.vpc_id} is described in an unexpected way ({type(error).__name__})"
         raise ReadError("MalformedAnswer", message) from None
@@ -281,6 +303,123 @@ def _told(blocker: Blocker) -> str:
     }[blocker.kind]
 
 
+# --- ec2.connect ------------------------------------------------------------------------------------------------------
+
+
+class PathConnections(ActionModel):
+    """What instances of a way's first tier met at its end. Shape: `nobody` says why none was asked; else empty."""
+
+    path: TierPath
+    heard: tuple[Heard, ...] = ()
+    nobody: str = ""
+
+
+class ConnectionsFacts(Facts):
+    """What was met on each declared way; nothing where instances are not to be asked."""
+
+    ways: tuple[PathConnections, ...]
+
+
+class ConnectionsOutput(Output):
+    """How many ways were tried, those that somebody does not get through, and those that can't be told, by name."""
+
+    paths: int
+    blocked: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+
+@register
+class ConnectAlongPaths(CheckAction[FromPathInputs, ConnectionsFacts]):
+    """Do instances of each tier reach the next one? They connect, and send nothing.
+
+    So it is asked only with `vantage: instances`, of instances that the grant's probes list.
+    """
+
+    name = "ec2.connect"
+    title = "Connections between tiers, from where they begin"
+    inputs_model = FromPathInputs
+    facts_model = ConnectionsFacts
+    reads = PathByRules.reads
+    reads_from_instances = READS_FROM_INSTANCES
+    reasons: ClassVar[Mapping[str, ReasonInfo]] = {
+        "ConnectionRefused": ReasonInfo(doc="The other tier answers, and nothing listens on the port."),
+        "ConnectionBlocked": ReasonInfo(doc="From an instance of the tier no way leads to the other."),
+    }
+
+    def observe(self, inputs: FromPathInputs, reader: Reader) -> ConnectionsFacts:
+        """Let instances connect along each way. Errors: ReadError."""
+        if inputs.vantage == "operator":
+            return ConnectionsFacts(ways=())
+        return ConnectionsFacts(ways=_connections(_ways(inputs, reader), inputs.region, reader))
+
+    def output(self, facts: ConnectionsFacts) -> ConnectionsOutput:
+        """Return which ways are not passed."""
+        reached = {"Connected", None}
+        return ConnectionsOutput(
+            paths=len(facts.ways),
+            blocked=tuple(w.path.label[:120] for w in facts.ways if {h.outcome for h in w.heard} - reached)[:7],
+            unknown=tuple(w.path.label[:120] for w in facts.ways if w.nobody or unanswered(w.heard))[:7],
+        )
+
+    def findings(self, inputs: FromPathInputs, facts: ConnectionsFacts) -> Sequence[Found] | Unclear:
+        """Name who does not get through; a way that nobody could be asked for is no open one."""
+        nobody = next((f"{w.path.label}: {w.nobody}" for w in facts.ways if w.nobody), "")
+        if not facts.ways:
+            nobody = "vantage is operator, and the operator stands in no tier"
+        answer = judged([heard for way in facts.ways for heard in way.heard], nobody)
+        if nobody and not isinstance(answer, Unclear):
+            return Unclear(reason="NoInstance", message=nobody, found=tuple(answer))
+        return answer
+
+
+def _connections(
+    ways: Sequence[tuple[PathVerdict, tuple[str, ...]]], region: str | None, reader: Reader
+) -> tuple[PathConnections, ...]:
+    """Return what instances met on each of these ways, all tried at once. Errors: ReadError."""
+    whom: list[tuple[tuple[str, ...], str]] = []
+    for verdict, ends in ways:
+        sources: tuple[str, ...] = ()
+        nobody = ""
+        if verdict.missing:
+            nobody = f"there is no security group {verdict.missing[0]}"
+        elif not ends:
+            nobody = f"{verdict.path.target} has no network interface"
+        else:
+            sources = running(reader, [("instance.group-id", str(verdict.source_id))], _SOURCES, region)
+            nobody = "" if sources else f"no instance of {verdict.path.source} runs"
+        whom.append((sources, nobody))
+    asked = [
+        ConnectFrom(instances=sources, host=address, port=verdict.path.port)
+        for (verdict, ends), (sources, _) in zip(ways, whom, strict=True)
+        if sources
+        for address in ends[:_TARGETS]
+    ]
+    met = iter(as_heard(reader.tcp_from(asked, timeout=_CONNECT_TIMEOUT, region=region)) if asked else ())
+    return tuple(
+        PathConnections(
+            path=verdict.path,
+            heard=tuple(next(met) for _ in range(len(sources) * len(ends[:_TARGETS]))),
+            nobody=nobody,
+        )
+        for (verdict, ends), (sources, nobody) in zip(ways, whom, strict=True)
+    )
+
+
+def _judged_by_connecting(path: TierPath, connected: Sequence[PathConnections]) -> Judgement:
+    """Return whether all instances that were asked got along a way, and all of them said so."""
+    way = next((w for w in connected if w.path == path), None)
+    silent = "it was not tried"
+    if way is not None:
+        silent = unanswered(way.heard) if way.heard else way.nobody
+    if way is None or silent:
+        message = f"whether instances of {path.source} connect can't be told: {silent}"
+        return Judgement(outcome=None, measured=False, message=message)
+    failed = next((h for h in way.heard if h.outcome != "Connected"), None)
+    if failed is not None:
+        return Judgement(outcome=None, measured=True, message=f"{failed.label}: no connection ({failed.outcome})")
+    return Judgement(outcome="Helped", measured=True, message=f"instances of {path.source} connect: {path.label}")
+
+
 # --- ec2.restore-security-group-rule ----------------------------------------------------------------------------------
 
 
@@ -292,9 +431,13 @@ class RemovedRule(ActionModel):
 
 
 class RestoreFacts(Facts):
-    """The ways, and who closed the one that would be opened again; `arn` is of the group that lost its rule."""
+    """The ways, and who closed the one that would be opened again; `arn` is of the group that lost its rule.
+
+    After the fix, where instances are asked: `connected` is what they met, by way.
+    """
 
     verdicts: tuple[PathVerdict, ...]
+    connected: tuple[PathConnections, ...] = ()
     arn: str = ""
     removed: RemovedRule | None = None
 
@@ -310,14 +453,18 @@ def _only_a_rule(verdict: PathVerdict) -> bool:
 
 
 @register
-class RestoreRule(FixAction[PathInputs, RestoreFacts]):
-    """Give a security group back the one rule that lets a declared tier in."""
+class RestoreRule(FixAction[FromPathInputs, RestoreFacts]):
+    """Give a security group back the one rule that lets a declared tier in.
+
+    Whether it helped is judged by connections of that tier's instances (`vantage: instances`), else by the rules.
+    """
 
     name = "ec2.restore-security-group-rule"
     title = "Give back a security group's rule"
-    inputs_model = PathInputs
+    inputs_model = FromPathInputs
     facts_model = RestoreFacts
     reads = (*PathByRules.reads, "cloudtrail:LookupEvents")
+    reads_from_instances = READS_FROM_INSTANCES
     risk = "Disruptive: it opens a way. It asks beyond what the grant calls restorable, and for an unknown actor."
     undo = "The rule is taken away again."
     writes = ("ec2:AuthorizeSecurityGroupIngress", "ec2:RevokeSecurityGroupIngress")
@@ -330,7 +477,7 @@ class RestoreRule(FixAction[PathInputs, RestoreFacts]):
         "RouteMissing": ReasonInfo(doc="There is no route: no rule of a group opens the way."),
     }
 
-    def observe(self, inputs: PathInputs, reader: Reader) -> RestoreFacts:
+    def observe(self, inputs: FromPathInputs, reader: Reader) -> RestoreFacts:
         """Read the network, and who took rules from the group that lacks one."""
         facts = RestoreFacts(verdicts=read_paths(inputs, reader))
         closed = facts.closed
@@ -340,7 +487,7 @@ class RestoreRule(FixAction[PathInputs, RestoreFacts]):
         arn = f"arn:aws:ec2:{where}:{reader.account}:security-group/{closed.target_id}"
         return facts.model_copy(update={"arn": arn, "removed": _removed(closed, inputs, reader)})
 
-    def plan(self, inputs: PathInputs, facts: RestoreFacts) -> PlanDraft | NotApplicable:
+    def plan(self, inputs: FromPathInputs, facts: RestoreFacts) -> PlanDraft | NotApplicable:
         """Plan the one rule, for the first way that lacks nothing else."""
         closed = facts.closed
         if closed is None or closed.source_id is None or closed.target_id is None:
@@ -365,6 +512,9 @@ class RestoreRule(FixAction[PathInputs, RestoreFacts]):
                 summary=summary,
             )
 
+        signal = f"security groups, network ACLs and routes let {path.label} through"
+        if inputs.vantage == "instances":
+            signal = f"instances of {path.source} connect to {path.target}:{path.port}"
         removed = facts.removed
         removal = Removal(actor=None)
         if removed is not None:
@@ -379,7 +529,7 @@ class RestoreRule(FixAction[PathInputs, RestoreFacts]):
             hazards=(Hazard.GRANTS_ACCESS,),
             region=inputs.region,
             verify=Verify(
-                signal=f"security groups, network ACLs and routes let {path.label} through",
+                signal=signal,
                 wait=timedelta(seconds=10),
                 every=timedelta(seconds=10),
                 deadline=timedelta(minutes=2),
@@ -394,7 +544,7 @@ class RestoreRule(FixAction[PathInputs, RestoreFacts]):
             removals=(removal,),
         )
 
-    def applied(self, call: Call, inputs: PathInputs, facts: RestoreFacts) -> bool | None:
+    def applied(self, call: Call, inputs: FromPathInputs, facts: RestoreFacts) -> bool | None:
         """Tell by whether the rules let the way in."""
         target, (rule,) = call.arguments["GroupId"], call.arguments["IpPermissions"]
         (peer,) = rule["UserIdGroupPairs"]
@@ -405,8 +555,18 @@ class RestoreRule(FixAction[PathInputs, RestoreFacts]):
         lets_in = all(blocker.kind != "SecurityGroupIngress" for blocker in meant[0].blockers)
         return lets_in if call.operation.startswith("authorize") else not lets_in
 
-    def judge(self, inputs: PathInputs, before: RestoreFacts, after: RestoreFacts) -> Judgement:
-        """The way that was closed is open by every rule."""
+    def measure(self, inputs: FromPathInputs, reader: Reader) -> RestoreFacts:
+        """Read the network, and let instances connect along every way that the rules let through."""
+        if inputs.vantage == "operator":
+            return RestoreFacts(verdicts=read_paths(inputs, reader))
+        ways = _ways(inputs, reader)
+        is_open = [(verdict, ends) for verdict, ends in ways if not (verdict.blockers or verdict.missing)]
+        return RestoreFacts(
+            verdicts=tuple(verdict for verdict, _ in ways), connected=_connections(is_open, inputs.region, reader)
+        )
+
+    def judge(self, inputs: FromPathInputs, before: RestoreFacts, after: RestoreFacts) -> Judgement:
+        """The way that was closed is open by every rule; where instances are asked, all of them connect."""
         closed = before.closed
         if closed is None:
             return Judgement(outcome=None, measured=False, message="which way was closed is not recorded")
@@ -416,6 +576,8 @@ class RestoreRule(FixAction[PathInputs, RestoreFacts]):
             return Judgement(outcome=None, measured=False, message=f"whether {label} is open can't be told")
         if now.blockers or now.missing:
             return Judgement(outcome=None, measured=True, message=f"something stands in {label} still")
+        if inputs.vantage == "instances":
+            return _judged_by_connecting(closed.path, after.connected)
         return Judgement(outcome="Helped", measured=True, message=f"the rules let {label} through")
 
 

@@ -1,23 +1,24 @@
 """The port through which the catalogue observes the world: reading only, listed operations only.
 
-Adapters implement it; actions get it. Nothing here can change anything (invariant I2).
+Adapters implement it; actions get it. Nothing here can change anything (invariant I2): what instances are asked to do
+by `tcp_from` is to connect, by a document that can nothing else.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 
 class ReadError(Exception):
     """A read that gave no answer: the check is Error, never healthy and never broken.
 
     `reason` is one of AccessDenied, NotFound, Throttled, Timeout, Unreachable, InvalidRequest, MalformedAnswer,
-    NotGranted; of connections also Refused, ConnectionMissing, ConnectionInvalid, RoleTooPowerful; and three that are
-    the symptom, no trouble of ours: ConnectionSlotsExhausted, StartingUp, and PublicAccessDenied of a read that was
-    made as anybody on the internet would make it; and InternalError, of an action that failed
-    in a way it does not foresee. `code` is the target's own error code.
-    `message` is safe to store (no free text of the target).
+    NotGranted; of probes from instances also ProbeDocumentMissing and ProbeDocumentChanged; of connections also
+    Refused, ConnectionMissing, ConnectionInvalid, RoleTooPowerful; and three that are the symptom, no trouble of ours:
+    ConnectionSlotsExhausted, StartingUp, and PublicAccessDenied of a read that was made as anybody on the internet
+    would make it; and InternalError, of an action that failed in a way it does not foresee.
+    `code` is the target's own error code. `message` is safe to store (no free text of the target).
     """
 
     def __init__(self, reason: str, message: str, *, code: str = "") -> None:
@@ -73,6 +74,33 @@ class RedisAnswer:
     value: Any = None
     fields: Mapping[str, Any] | None = None
     rows: tuple[Mapping[str, Any], ...] | None = None
+
+
+#: What came of connecting.
+Connection = Literal["Connected", "Refused", "Timeout", "Unreachable"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectFrom:
+    """One place, and the instances that are to connect to it."""
+
+    instances: tuple[str, ...]
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FromInstance:
+    """What one instance said of one place.
+
+    Shape: `outcome` is None where it gave no answer: `why` is then NotManaged, NotLinux, NoAnswer or Failed.
+    """
+
+    instance: str
+    host: str
+    port: int
+    outcome: Connection | None = None
+    why: str = ""
 
 
 class Reader(Protocol):
@@ -169,5 +197,17 @@ class Reader(Protocol):
         """Connect to an address the grant's probes admit, send nothing, and return how long that took.
 
         Errors: ReadError: Refused where the host itself said no, Timeout and Unreachable where nothing answered.
+        """
+        ...
+
+    def tcp_from(
+        self, asked: Sequence[ConnectFrom], *, timeout: timedelta, region: str | None = None
+    ) -> tuple[FromInstance, ...]:
+        """Let instances that the grant's probes list connect, send nothing, and say what came of it; all at once.
+
+        It is the one thing the port does that AWS counts as a change: a command of SSM, of the one probe document
+        (`actions.vantage`), with a host, a port and a time. The same is asked once in a diagnosis.
+        Shape: an answer for each instance of each place, in their order. `timeout` is rounded up to whole seconds.
+        Errors: ReadError where nobody may be asked, or the document is not the one that it must be.
         """
         ...

@@ -5,12 +5,13 @@ is the catalogue's read operations; every call of a plan is made under a session
 on its resources. Source: decision 23; botocore facts (retries, read timeouts) in facts on AWS, section 5.
 """
 
+import contextlib
 import functools
 import json
 import logging
 import re
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -33,14 +34,15 @@ from botocore.exceptions import (
 
 from ..actions.base import FixAction
 from ..actions.catalogue import catalogue
-from ..actions.ports import HttpAnswer, NotFound, ReadError, RedisAnswer, Rows, Scalar
+from ..actions.ports import ConnectFrom, FromInstance, HttpAnswer, NotFound, ReadError, RedisAnswer, Rows, Scalar
 from ..actions.reads import READS, ListedRead
+from ..actions.vantage import DOCUMENT, PROBE
 from ..api.grant import ActionGrant, AwsGrant
 from ..api.plan import Call, Permission, Read
 from ..core.expressions import plain
 from ..core.plan import RETRYABLE
 from ..core.redact import redact
-from . import cache, probe, sql
+from . import cache, probe, sql, vantage
 from .connections import Connections
 from .tally import Tally
 
@@ -139,6 +141,12 @@ _READ_CONFIG = Config(
     max_pool_connections=32,
 )
 
+
+#: A probe is sent once: an instance that was asked twice would say nothing more.
+_PROBE_CONFIG = _READ_CONFIG.merge(Config(retries={"mode": "standard", "total_max_attempts": 1}))
+_SEND = ListedRead(permissions=(PROBE,), project=dict)
+#: What SSM takes at least for delivering a command.
+_DELIVERY_SECONDS = 30
 
 #: Where each partition keeps the CloudTrail events of services without a region.
 _GLOBAL_REGIONS = {"aws": "us-east-1", "aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}
@@ -287,27 +295,46 @@ class Gateway:
         arguments: Mapping[str, Any],
         listed: ListedRead,
     ) -> Any:
-        try:
+        with _as_read(f"{service}.{operation}", listed):
             client = self._client_for(listed, grant, region, service)
             answer = _ask(client, operation, arguments, listed)
             return plain(listed.project(plain(answer)))
-        except ClientError as error:
-            raise _read_error(error, f"{service}.{operation}", listed) from None
-        except (NoCredentialsError, PartialCredentialsError):
-            message = "the operator has no AWS credentials: give its service account a role (IRSA)"
-            raise ReadError("AccessDenied", message, code="NoCredentials") from None
-        except (ReadTimeoutError, ConnectTimeoutError):
-            raise ReadError("Timeout", f"{service}.{operation}: AWS did not answer in time") from None
-        except EndpointConnectionError:
-            raise ReadError("Unreachable", f"{service}.{operation}: AWS can't be reached") from None
-        except ParamValidationError:
-            raise ReadError("InvalidRequest", f"{service}.{operation}: AWS does not take these arguments") from None
-        except BotoCoreError as error:
-            reason = "MalformedAnswer" if "Parser" in type(error).__name__ else "Unreachable"
-            raise ReadError(reason, f"{service}.{operation}: {type(error).__name__}") from None
-        except (KeyError, TypeError, ValueError) as error:
-            message = f"{service}.{operation} answered something unexpected ({type(error).__name__})"
-            raise ReadError("MalformedAnswer", message) from None
+
+    def send_probe(
+        self,
+        grant: AwsGrant,
+        region: str,
+        instances: Sequence[str],
+        document: Mapping[str, str],
+        host: str,
+        port: int,
+        seconds: int,
+    ) -> str:
+        """Send the one probe document to instances, once, and return the command's id.
+
+        It is made under a session of its own: that document, those instances, nothing else. Whoever calls has seen
+        that the grant admits both. Shape: `document` is its version, hash and kind of hash. Errors: ReadError.
+        """
+        of = f"arn:{grant.role_arn.split(':')[1]}"
+        resources = [f"{of}:ssm:{region}:{grant.account}:document/{DOCUMENT}"]
+        resources += [f"{of}:ec2:{region}:{grant.account}:instance/{instance}" for instance in instances]
+        self.calls.count("ssm", "send_command")
+        try:
+            with _as_read("ssm.send_command", _SEND):
+                policy = session_policy((PROBE,), resources)
+                role = grant.read_role_arn or grant.role_arn
+                credentials = self._assume(role, grant.regions[0], "incident-operator-probe", policy)
+                answer = self._client("ssm", region, _PROBE_CONFIG, credentials).send_command(
+                    DocumentName=DOCUMENT,
+                    InstanceIds=list(instances),
+                    Parameters={"host": [host], "port": [str(port)], "seconds": [str(seconds)]},
+                    TimeoutSeconds=_DELIVERY_SECONDS,
+                    **{name: document[name] for name in ("DocumentVersion", "DocumentHash", "DocumentHashType")},
+                )
+                return str(answer["Command"]["CommandId"])
+        except ReadError as error:
+            self._failed("ssm", "send_command", error.code or error.reason)
+            raise
 
     def simulate(self, grant: AwsGrant, calls: Sequence[Call]) -> Permission:
         """Return what the grant's role may do of these calls, by simulation; what can't be simulated is unknown."""
@@ -618,6 +645,28 @@ class GrantReader:
         """Connect to an address the grant admits. Errors: ReadError."""
         return probe.connect(host, port, self._grant.spec.probes, timeout=timeout, api_server=self._api_server)
 
+    def tcp_from(
+        self, asked: Sequence[ConnectFrom], *, timeout: timedelta, region: str | None = None
+    ) -> tuple[FromInstance, ...]:
+        """Let instances that the grant lists connect, the same once per diagnosis. Errors: ReadError."""
+        where = region or self.region
+
+        def ask() -> tuple[FromInstance, ...]:
+            return vantage.ask(
+                self._gateway,
+                self._grant,
+                where,
+                asked,
+                timeout=timeout,
+                read=lambda operation, arguments: self.aws("ssm", operation, arguments, region=where),
+                api_server=self._api_server,
+            )
+
+        places = [[list(one.instances), one.host, one.port] for one in asked]
+        key = json.dumps([self._grant.metadata.name, where, "tcp_from", places, str(timeout)])
+        answers: tuple[FromInstance, ...] = self._memo.get(key, ask)
+        return answers
+
     @property
     def _connections(self) -> Connections:
         if self._runs_connections is None:
@@ -629,6 +678,29 @@ class GrantReader:
         if self._grant.spec.aws is None:
             raise ReadError("NotGranted", f"ActionGrant {self._grant.metadata.name} has no aws section")
         return self._grant.spec.aws
+
+
+@contextlib.contextmanager
+def _as_read(what: str, listed: ListedRead) -> Iterator[None]:
+    """Say what went wrong in the words of the port. Errors: ReadError."""
+    try:
+        yield
+    except ClientError as error:
+        raise _read_error(error, what, listed) from None
+    except (NoCredentialsError, PartialCredentialsError):
+        message = "the operator has no AWS credentials: give its service account a role (IRSA)"
+        raise ReadError("AccessDenied", message, code="NoCredentials") from None
+    except (ReadTimeoutError, ConnectTimeoutError):
+        raise ReadError("Timeout", f"{what}: AWS did not answer in time") from None
+    except EndpointConnectionError:
+        raise ReadError("Unreachable", f"{what}: AWS can't be reached") from None
+    except ParamValidationError:
+        raise ReadError("InvalidRequest", f"{what}: AWS does not take these arguments") from None
+    except BotoCoreError as error:
+        reason = "MalformedAnswer" if "Parser" in type(error).__name__ else "Unreachable"
+        raise ReadError(reason, f"{what}: {type(error).__name__}") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise ReadError("MalformedAnswer", f"{what} answered something unexpected ({type(error).__name__})") from None
 
 
 def session_policy(actions: Sequence[str], resources: Sequence[str]) -> str:

@@ -80,6 +80,29 @@ def admitted_address(host: str, port: int, probes: Probes, api_server: Endpoint 
     raise ReadError("NotGranted", f"the grant's probes list neither {host} nor a network with {address}")
 
 
+def admit_elsewhere(host: str, port: int, probes: Probes, api_server: Endpoint | None = None) -> None:
+    """Let pass what may be connected to from another place, where a name may mean something else than here.
+
+    A name must be listed itself, since what it leads to there can't be told. Errors: ReadError NotGranted.
+    """
+    if probes.ports and port not in probes.ports:
+        raise ReadError("NotGranted", f"the grant's probes do not list port {port}")
+    try:
+        ip = undisguised(host)
+    except ValueError:
+        if host not in probes.hosts:
+            raise ReadError("NotGranted", f"the grant's probes do not list the name {host}") from None
+        if api_server is not None and (host, port) == api_server:
+            raise ReadError("NotGranted", f"{host}:{port} is the API server: never an address for a probe") from None
+        return
+    if is_out_of_bounds(host):
+        raise ReadError("NotGranted", f"{host} is never an address for a probe")
+    if api_server is not None and port == api_server[1] and ip in map(undisguised, _addresses(*api_server)):
+        raise ReadError("NotGranted", f"{host}:{port} is the API server: never an address for a probe")
+    if host not in probes.hosts and not any(ip in ipaddress.ip_network(cidr, strict=False) for cidr in probes.cidrs):
+        raise ReadError("NotGranted", f"the grant's probes list neither {host} nor a network with it")
+
+
 def connect(host: str, port: int, probes: Probes, *, timeout: timedelta, api_server: Endpoint | None) -> timedelta:
     """Connect and close again, sending nothing; return how long it took. Errors: ReadError."""
     address = admitted_address(host, port, probes, api_server)

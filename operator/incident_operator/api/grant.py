@@ -94,6 +94,11 @@ class Probes(Model):
     hosts: Annotated[tuple[Annotated[str, Field(max_length=253)], ...], Field(max_length=64)] = ()
     cidrs: Annotated[tuple[Annotated[str, Field(max_length=64)], ...], Field(max_length=64)] = ()
     ports: Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], Field(max_length=64)] = ()
+    instances: Annotated[tuple[ArnPattern, ...], Field(max_length=32)] = Field(
+        (),
+        description="EC2 instances that probes may be made from, through SSM and the document IncidentOperator-Probe; "
+        "left out: from none.",
+    )
 
 
 class SelfApproval(StrEnum):

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from ..actions.base import Action, FixAction
+from ..actions.vantage import PROBE
 from ..api.meta import format_duration
 
 
@@ -77,6 +78,8 @@ def markdown(name: str, action: Action[Any, Any]) -> Iterator[str]:
         yield ""
     if action.reads:
         yield f"Reads with: {', '.join(action.reads)}.\n"
+    if action.reads_from_instances:
+        yield f"With `vantage: instances` also: {', '.join((*action.reads_from_instances, PROBE))}.\n"
     if isinstance(action, FixAction) and action.writes:
         yield f"Writes with: {', '.join(action.writes)}.\n"
     if isinstance(action, FixAction) and action.statements:
@@ -98,6 +101,8 @@ def explained(name: str, action: Action[Any, Any]) -> Iterator[str]:
     yield from _table("Inputs", [(i.name, i.type.replace("`", ""), i.default.replace("`", "")) for i in inputs(action)])
     yield from _table("Reasons", reasons(action))
     yield from _list("Reads with", action.reads)
+    if action.reads_from_instances:
+        yield from _list("From instances also", (*action.reads_from_instances, PROBE))
     if isinstance(action, FixAction):
         yield from _list("Writes with", action.writes)
         yield from _list("Calls of PostgreSQL", action.statements)

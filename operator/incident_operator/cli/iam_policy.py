@@ -7,6 +7,7 @@ from typing import Any
 from ..actions.base import FixAction
 from ..actions.catalogue import catalogue
 from ..actions.reads import READS
+from ..actions.vantage import DOCUMENT, PROBE
 from ..api.grant import ActionGrant, AwsGrant
 from ..api.runbook import Check, Fix, RunbookSpec
 from ..core.risk import matches
@@ -29,9 +30,13 @@ class Policy:
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """What runbooks need of IAM under a grant, and what could not be told."""
+    """What runbooks need of IAM under a grant, and what could not be told.
+
+    Shape: `probed` are the instances that the probe document is sent to, as ARN patterns.
+    """
 
     reads: tuple[str, ...]
+    probed: tuple[str, ...]
     writes: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -43,6 +48,7 @@ def needs(runbooks: Sequence[RunbookSpec], grant: ActionGrant) -> Needs:
     """
     reads: set[str] = set()
     writes: set[str] = set()
+    probed: set[str] = set()
     notes: list[str] = []
     actions = catalogue()
     for runbook in runbooks:
@@ -59,6 +65,12 @@ def needs(runbooks: Sequence[RunbookSpec], grant: ActionGrant) -> Needs:
                 )
                 continue
             reads |= set(action.reads)
+            if action.reads_from_instances and grant.spec.probes.instances:
+                reads |= set(action.reads_from_instances)
+                probed |= set(grant.spec.probes.instances)
+            elif action.reads_from_instances and _may_ask_instances(runbook, entry):
+                name = grant.metadata.name
+                notes.append(f"{entry.name} can't ask instances: the probes of ActionGrant {name} list none")
             if entry.action == "aws.query":
                 asked = (entry.inputs.get("service"), entry.inputs.get("operation"))
                 listed = READS.get((str(asked[0]), str(asked[1])))
@@ -68,14 +80,38 @@ def needs(runbooks: Sequence[RunbookSpec], grant: ActionGrant) -> Needs:
             if isinstance(action, FixAction):
                 writes |= set(action.writes)
                 reads.add(_SIMULATION)
-    return Needs(reads=tuple(sorted(reads)), writes=tuple(sorted(writes)), notes=tuple(dict.fromkeys(notes)))
+    return Needs(
+        reads=tuple(sorted(reads)),
+        probed=tuple(sorted(probed)),
+        writes=tuple(sorted(writes)),
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def _may_ask_instances(runbook: RunbookSpec, entry: Check | Fix) -> bool:
+    """Tell whether an entry says, or is given by a parameter, from where it probes."""
+    return "vantage" in entry.inputs or any(parameter.name == "vantage" for parameter in runbook.parameters)
 
 
 def read_policy(runbooks: Sequence[RunbookSpec], grants: Sequence[ActionGrant]) -> Policy:
-    """Return what the reading role needs. Reads are not limited to resources: most of them have none to name."""
+    """Return what the reading role needs. Reads are not limited to resources: most of them have none to name.
+
+    What it may send is: one document, to the instances that the grants list.
+    """
     all_ = [needs(runbooks, grant) for grant in grants]
     reads = sorted({permission for one in all_ for permission in one.reads})
-    return _policy([_allow("Read", reads, ["*"])] if reads else [], [note for one in all_ for note in one.notes])
+    statements = [_allow("Read", reads, ["*"])] if reads else []
+    return _policy([*statements, *_probes(grants, all_)], [note for one in all_ for note in one.notes])
+
+
+def _probes(grants: Sequence[ActionGrant], of_each: Sequence[Needs]) -> list[Document]:
+    """Return the statement for probes from instances; none where no grant lists any."""
+    resources: set[str] = set()
+    for grant, one in zip(grants, of_each, strict=True):
+        aws = _aws(grant)
+        document = f"arn:{aws.role_arn.split(':')[1]}:ssm:*:{aws.account}:document/{DOCUMENT}"
+        resources |= {document, *one.probed} if one.probed else set()
+    return [_allow("Probe", [PROBE], sorted(resources))] if resources else []
 
 
 def remediation_policy(runbooks: Sequence[RunbookSpec], grants: Sequence[ActionGrant]) -> Policy:
@@ -84,11 +120,14 @@ def remediation_policy(runbooks: Sequence[RunbookSpec], grants: Sequence[ActionG
     notes: list[str] = []
     pairs: dict[str, tuple[set[str], set[str]]] = {}
     reads: set[str] = set()
+    reading: list[tuple[ActionGrant, Needs]] = []
     for grant in grants:
         one, aws = needs(runbooks, grant), _aws(grant)
         notes += one.notes
         # The reading role is this one, where the grant names no other.
-        reads |= set(one.reads) if aws.read_role_arn in (None, aws.role_arn) else set()
+        if aws.read_role_arn in (None, aws.role_arn):
+            reads |= set(one.reads)
+            reading.append((grant, one))
         for permission in one.writes:
             service = permission.split(":")[0]
             actions, resources = pairs.setdefault(service, (set(), set()))
@@ -101,6 +140,7 @@ def remediation_policy(runbooks: Sequence[RunbookSpec], grants: Sequence[ActionG
             notes.append(f"{', '.join(sorted(actions))} left out: the grant lists no resource of {service}")
     if reads:
         statements.append(_allow("Read", sorted(reads), ["*"]))
+    statements += _probes([grant for grant, _ in reading], [one for _, one in reading])
     return _policy(statements, notes)
 
 

@@ -11,6 +11,8 @@ from graphlib import TopologicalSorter
 from ..actions.base import FixAction
 from ..actions.catalogue import catalogue
 from ..actions.reads import READS
+from ..actions.vantage import DOCUMENT, PROBE
+from ..actions.vantage import READS as READS_FROM_INSTANCES
 from ..adapters.kube import NotFound
 from ..adapters.store import Raw
 from ..api.grant import ActionGrant, AwsGrant
@@ -161,6 +163,7 @@ def _needs(
             continue
         of_grant = reads.setdefault(grant.metadata.name, set())
         of_grant |= set(action.reads)
+        of_grant |= set(action.reads_from_instances if grant.spec.probes.instances else ())
         listed = READS.get((str(entry.inputs.get("service")), str(entry.inputs.get("operation"))))
         if entry.action == "aws.query" and listed is not None:
             of_grant |= set(listed.permissions)
@@ -172,6 +175,9 @@ def _needs(
             continue
         if reads.get(name):
             yield aws, aws.read_role_arn or aws.role_arn, tuple(sorted(reads[name])), ("*", *aws.resources)
+        if grant.spec.probes.instances and reads.get(name, set()) >= set(READS_FROM_INSTANCES):
+            document = f"arn:{aws.role_arn.split(':')[1]}:ssm:{aws.regions[0]}:{aws.account}:document/{DOCUMENT}"
+            yield aws, aws.read_role_arn or aws.role_arn, (PROBE,), (document,)
         if writes.get(name):
             yield aws, aws.role_arn, tuple(sorted(writes[name])), aws.resources
 

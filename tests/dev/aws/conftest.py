@@ -43,7 +43,7 @@ def where(process: subprocess.Popen[str]) -> str:
 def stop(process: subprocess.Popen[str]) -> int:
     """End a simulator; return its exit status."""
     process.terminate()
-    status = process.wait(10)
+    status = process.wait(60)
     assert process.stdout is not None
     process.stdout.close()
     return status
