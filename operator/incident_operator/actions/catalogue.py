@@ -32,6 +32,7 @@ _FILES = (
     "postgres_backends",
     "postgres_index",
     "rds",
+    "rds_replica",
     "s3",
     "tcp",
 )
