@@ -13,6 +13,7 @@ def seed(shop: Shop, database: Database, *, replica: Server | None = None) -> No
     known = {found["DBInstanceIdentifier"] for found in rds.describe_db_instances()["DBInstances"]}
     if INSTANCE in known:
         return
+    host, port = database.place
     rds.create_db_instance(
         DBInstanceIdentifier=INSTANCE,
         DBInstanceClass="db.r5.large",
@@ -21,8 +22,8 @@ def seed(shop: Shop, database: Database, *, replica: Server | None = None) -> No
         MultiAZ=replica is None,
         MasterUsername="postgres",
         MasterUserPassword=database.passwords["postgres"],
-        Port=database.server.port,
-        Tags=[{"Key": "shopsmart.com/address", "Value": database.server.host}],
+        Port=port,
+        Tags=[{"Key": "shopsmart.com/address", "Value": host}],
     )
     if replica is not None:
         rds.create_db_instance_read_replica(

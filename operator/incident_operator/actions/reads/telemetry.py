@@ -72,6 +72,12 @@ _TRAIL_PARAMETERS = (
     "groupId",
     "ipPermissions",
     "primaryClusterId",
+    "cacheClusterId",
+    "dBInstanceIdentifier",
+    "sourceDBInstanceIdentifier",
+    "dBInstanceClass",
+    "applyImmediately",
+    "forceFailover",
 )
 
 
