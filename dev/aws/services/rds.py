@@ -24,6 +24,13 @@ ADDRESS_TAG = "shopsmart.com/address"
 MODIFY = timedelta(minutes=8)
 REBOOT = timedelta(minutes=2)
 PROMOTE = timedelta(minutes=2)
+#: What RDS offers for PostgreSQL here; moto knows no engine but Aurora's and Neptune's.
+_OFFERED = tuple(
+    f"db.{family}.{size}"
+    for family in ("m5", "m6g", "r5", "r6g")
+    for size in ("large", "xlarge", "2xlarge", "4xlarge", "8xlarge")
+)
+_ENGINE = "postgres"
 #: A server refuses twice in a row before its instance counts as failed: one that starts anew refuses for a moment.
 _REFUSALS = 2
 #: Settings whose change takes a while or an outage, by the API's name: moto's attribute.
@@ -58,6 +65,7 @@ class Rds(Service):
     def handlers(self) -> Mapping[tuple[str, str], Handler]:
         """Return what moto does too simply."""
         return {
+            ("rds", "DescribeOrderableDBInstanceOptions"): self._orderable,
             ("rds", "ModifyDBInstance"): self._modify,
             ("rds", "RebootDBInstance"): self._reboot,
             ("rds", "CreateDBInstance"): self._create,
@@ -91,12 +99,25 @@ class Rds(Service):
         instance = rds_backends[account][call.region].databases.get(name)
         return _shown(instance) if instance is not None else None
 
+    @staticmethod
+    def _orderable(call: Call, principal: Principal, forward: Callable[[], Reply]) -> Reply:
+        """Say which classes there are."""
+        if call.arguments["Engine"] != _ENGINE:
+            return forward()
+        wanted = call.arguments.get("DBInstanceClass")
+        offered = [name for name in _OFFERED if wanted in (None, name)]
+        options = [{"Engine": _ENGINE, "DBInstanceClass": name, "MultiAZCapable": True} for name in offered]
+        return call.answer({"OrderableDBInstanceOptions": options})
+
     def _modify(self, call: Call, principal: Principal, forward: Callable[[], Reply]) -> Reply:
         """Keep slow settings pending; with ApplyImmediately everything that is pending is made, not only this."""
         asked = {name: call.arguments[name] for name in _SLOW if name in call.arguments}
         if not asked:
             return forward()
         instance = self._available(call, principal)
+        wanted = asked.get("DBInstanceClass")
+        if wanted is not None and instance.engine == _ENGINE and wanted not in _OFFERED:
+            raise Refused("InvalidParameterCombination", f"RDS does not support creating a DB instance with {wanted}.")
         kept = {name: getattr(instance, attribute) for name, attribute in _SLOW.items()}
         reply = forward()
         if reply.status >= 400:

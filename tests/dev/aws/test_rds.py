@@ -79,6 +79,19 @@ def test_a_failover_comes_back_in_another_zone(rds: Any) -> None:
     assert becomes(rds, lambda found: found["DBInstanceStatus"] == "available")
 
 
+def test_only_a_class_that_is_offered_can_be_had(rds: Any) -> None:
+    """RDS says which there are for an engine, and takes no other."""
+
+    def offered(name: str) -> list[str]:
+        found = rds.describe_orderable_db_instance_options(Engine="postgres", DBInstanceClass=name)
+        return [option["DBInstanceClass"] for option in found["OrderableDBInstanceOptions"]]
+
+    assert (offered("db.r5.2xlarge"), offered("db.r5.huge")) == (["db.r5.2xlarge"], [])
+    with pytest.raises(ClientError, match="does not support"):
+        rds.modify_db_instance(DBInstanceIdentifier=NAME, DBInstanceClass="db.r5.huge", ApplyImmediately=True)
+    assert instance(rds)["DBInstanceStatus"] == "available"
+
+
 REPLICA = "shop-replica"
 PASSWORD = "the-master-user-s-own"  # noqa: S105
 
