@@ -71,7 +71,7 @@ class RdsReader(DictReader):
         """Say whether the server behind the endpoint is a standby. Errors: what is given instead."""
         if isinstance(self.standby, Exception):
             raise self.standby
-        return Rows(rows=({"standby": self.standby},), truncated=False, withheld=0, elapsed=timedelta(0))
+        return Rows(rows=({"standby": self.standby},), truncated=False, withheld=0, elapsed=timedelta(0), sees_all=True)
 
 
 def answered(**world: Any) -> PlanDraft | NotApplicable:
