@@ -240,6 +240,9 @@ def _resources(call: Call, principal: Principal) -> list[tuple[str, str]]:
         "LaunchTemplateId": "AWS::EC2::LaunchTemplate",
         "InstanceId": "AWS::EC2::Instance",
         "ReplicationGroupId": "AWS::ElastiCache::ReplicationGroup",
+        "CacheClusterId": "AWS::ElastiCache::CacheCluster",
+        "DBInstanceIdentifier": "AWS::RDS::DBInstance",
+        "SourceDBInstanceIdentifier": "AWS::RDS::DBInstance",
         "GroupId": "AWS::EC2::SecurityGroup",
         "apiKey": "AWS::ApiGateway::ApiKey",
     }

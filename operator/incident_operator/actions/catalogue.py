@@ -34,6 +34,7 @@ _FILES = (
     "postgres_backends",
     "postgres_index",
     "rds",
+    "rds_replica",
     "s3",
     "tcp",
 )

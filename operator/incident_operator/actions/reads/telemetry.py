@@ -74,6 +74,12 @@ _TRAIL_PARAMETERS = (
     "groupId",
     "ipPermissions",
     "primaryClusterId",
+    "cacheClusterId",
+    "dBInstanceIdentifier",
+    "sourceDBInstanceIdentifier",
+    "dBInstanceClass",
+    "applyImmediately",
+    "forceFailover",
 )
 
 
