@@ -83,6 +83,16 @@ def test_the_first_row_can_be_named() -> None:
     assert Query().findings(QUERY, facts) == []
 
 
+def test_rules_judge_rows_that_are_not_kept() -> None:
+    """What is bad may be in the last of many."""
+    many = rows(*[{"client": f"10.0.0.{i}", "held": i} for i in range(100)])
+    facts = Query().observe(QUERY.model_copy(update={"max_rows": 100}), ConnectedReader(many))
+    assert len(Query().output(facts).rows) < 100
+    judged = Query().judged(facts)
+    assert judged.rows[-1]["held"] == 99
+    assert not judged.truncated
+
+
 def test_no_rows_have_no_first() -> None:
     """`has(output.first)` is false then."""
     output = Query().output(Query().observe(QUERY, ConnectedReader(rows()))).wire()

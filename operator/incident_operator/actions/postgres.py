@@ -115,6 +115,10 @@ class Query(CheckAction[QueryInputs, QueryFacts]):
             seconds=facts.seconds,
         )
 
+    def judged(self, facts: QueryFacts) -> QueryOutput:
+        """Return all rows: a rule that looks for one among them must see it."""
+        return self.output(facts).model_copy(update={"rows": facts.rows, "truncated": facts.truncated})
+
     def findings(self, inputs: QueryInputs, facts: QueryFacts) -> Sequence[Found] | Unclear:
         """Return the symptom, if the server let nobody in; what the rows mean, the runbook says."""
         return [Found(reason=facts.symptom, message=facts.message)] if facts.symptom else []
