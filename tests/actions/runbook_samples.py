@@ -99,6 +99,7 @@ SAMPLES: Mapping[str, Sample] = {
         absent={"instance": ("InstanceMissing",)},
         empty={
             "holders": "for people: no rule judges it",
+            "applicationHosts": "for a fix, which recycles nobody then: no rule judges it",
             "longRunning": "no session is in a long transaction",
             "blockers": "no session waits for another",
             "dominating": "no statement of the application's runs for long",

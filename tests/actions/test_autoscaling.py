@@ -42,6 +42,7 @@ from tests.builders import NOW, a_grant, a_plan
 
 GROUP = "web-asg"
 THREE = (member(1), member(2), member(3))
+PROTECTED = tuple({**one, "ProtectedFromScaleIn": True} for one in THREE)
 ALIKE = [target(n, "unhealthy", "404") for n in (1, 2, 3)]
 
 
@@ -312,6 +313,8 @@ def test_recycling_takes_the_worst_first_and_waits_before_each_next() -> None:
         (None, {"migration_running": True}, "MigrationRunning"),
         (None, {}, "MigrationUnknown"),
         (None, {"migration_running": False, "hosts": ("10.9.9.9",)}, "NoInstances"),
+        (None, {"migration_running": False, "hosts": ()}, "NoInstances"),
+        (reader(group=scaling_group(*PROTECTED)), {"migration_running": False}, "InstancesProtected"),
         (reader([target(1)], scaling_group(member(1))), {"migration_running": False}, "TooFewServing"),
         (reader([], scaling_group()), {"migration_running": False}, "NoInstances"),
         (
@@ -328,6 +331,13 @@ def test_nothing_is_recycled_where_that_would_do_harm(
     plan = recycle(world, **inputs)
     assert isinstance(plan, NotApplicable)
     assert plan.reason == reason
+
+
+def test_an_instance_that_is_protected_is_left() -> None:
+    """Terminating an instance of a group ignores its protection from scale-in, so we heed it."""
+    plan = recycle(reader(group=scaling_group(PROTECTED[0], member(2), member(3))), migration_running=False)
+    assert isinstance(plan, PlanDraft)
+    assert [c.arguments["InstanceId"] for c in plan.calls] == [instance_id(2), instance_id(3)]
 
 
 @pytest.mark.parametrize(("minimum", "blocked"), [(2, False), (3, True)])

@@ -291,7 +291,10 @@ def test_slots_that_were_not_counted_are_no_free_ones(used: str | None) -> None:
     assert ask(runbook, check, EndingReader(lambda service, operation: rows)) == Answer("Error")
 
 
-@pytest.mark.parametrize("name", ["slots", "holders", "longRunning", "blockers", "dominating"])
+_OF_SESSIONS = ["slots", "holders", "applicationHosts", "migrations", "longRunning", "blockers", "dominating"]
+
+
+@pytest.mark.parametrize("name", _OF_SESSIONS)
 def test_sessions_that_hide_are_no_quiet_server(name: str) -> None:
     """As they do from a role that is no pg_monitor, and the server says nothing of it."""
     runbook = RUNBOOKS["database-performance"]

@@ -8,16 +8,18 @@ from typing import Any
 
 import redis
 
+from dev import loopback
 from dev.shop.sessions.faults import FAULTS
 from dev.shop.sessions.grant import connections, grant
 from dev.shop.sessions.hosts import hosts
-from dev.shop.sessions.place import GROUP, cache, host_addresses
+from dev.shop.sessions.place import CLINGING, FLEET, GROUP, HANDLING, cache
 from dev.shop.sessions.seed import seed
 
+from .recycling import recycled_one_by_one
 from .world import World, outcome, story
 
-#: A run names the hosts' own addresses: the operator is no host.
-NETWORK = host_addresses()[0].rpartition(".")[0] + ".16/28"
+#: A run names the network of the hosts: the operator is no host.
+NETWORK = loopback.address().rpartition(".")[0] + ".0/24"
 
 
 def _world(make_world: Callable[..., World], *, automatic_failover: bool) -> World:
@@ -40,29 +42,41 @@ def _reasons(status: dict[str, Any]) -> set[str]:
 
 
 def test_a_failover_that_is_done_is_not_made_again(make_world: Callable[..., World]) -> None:
-    """INC-2023-1654: the hosts that stayed behind are named, one by one; once people recycle them, all is well."""
+    """INC-2023-1654: the hosts that stayed behind are named and recycled, one by one; no second failover."""
     world = _world(make_world, automatic_failover=True)
     fault = FAULTS["inc-2023-1654"]
     with hosts(world.shop) as fleet, world.operator():
-        assert fleet.wait_share(), fleet.hosts
+        assert fleet.wait_share(), fleet.errors
+        there = FLEET.hosts(world.shop)
+        clinging = {host.id: host.address for host in there if host.release == CLINGING}
+        former = cache(world.shop).primary
         fault.act(world.shop)
         assert fleet.wait_share(above=0.05)
         before, roles = world.dump(), cache(world.shop).roles
         name = _applied(world, fault.example)
-        status = world.finished(name)
-        assert outcome(status) == "Unresolved/NoFixApplies", story(status)
+        plan = world.open_plan(name)
+        status = world.status(name)
         assert {"FailoverDone", "HostsOnReplica", "ThresholdBreached"} <= _reasons(status), story(status)
         (found,) = [f for f in status["findings"] if f["reason"] == "HostsOnReplica"]
-        named = {address for address in host_addresses() if address in found["message"]}
-        assert named == set(fleet.clinging), found
-        (fix,) = [f for step in status["steps"] for f in step.get("fixes", ())]
-        assert "already" in fix["message"], story(status)
+        named = {host.address for host in there if host.address in found["message"].replace(",", " ").split()}
+        assert named == set(clinging.values()), found
+        fixes = {fix["name"]: fix for step in status["steps"] for fix in step.get("fixes", ())}
+        assert "already" in fixes["failOver"]["message"], story(status)
+        assert (plan["spec"]["fix"], {call["arguments"]["InstanceId"] for call in plan["spec"]["calls"]}) == (
+            "recycleHosts",
+            set(clinging),
+        )
         assert world.changes_by_operator() == []
+        assert world.answer(world.say("bob", "Approve", plan, tier=plan["spec"]["tier"]))["status"] == "True"
+        status = world.finished(name)
+        assert outcome(status) == "Resolved/Runbook", story(status)
+        assert fleet.wait_share(), fleet.errors
+        assert set(recycled_one_by_one(world, FLEET.name)) == set(clinging), "nobody but those who stayed behind"
+        assert {host.id for host in there} - set(clinging) < {host.id for host in FLEET.hosts(world.shop)}
+        assert [host.release for host in FLEET.hosts(world.shop)] == [HANDLING] * len(there)
         assert world.dump() == before
-        assert cache(world.shop).roles == roles
-        for address in named:
-            fleet.at(address).recycle()
-        assert fleet.wait_share(), [host.errors for host in fleet.hosts]
+        assert cache(world.shop).roles == roles, "no second failover"
+        assert not _clients(world, former), "all hosts are on the new primary"
 
 
 def test_a_lost_primary_is_replaced_once_people_agree(make_world: Callable[..., World]) -> None:
@@ -101,4 +115,12 @@ def test_a_lost_primary_is_replaced_once_people_agree(make_world: Callable[..., 
 
 def _keys(place: tuple[str, int]) -> set[str]:
     with redis.Redis(host=place[0], port=place[1], decode_responses=True) as client:
-        return set(client.keys("session:*"))
+        return set(client.keys("cart:*"))
+
+
+def _clients(world: World, node: str) -> set[str]:
+    """Return the hosts that are connected to a node, by the node's own word."""
+    host, port = cache(world.shop).nodes[node]
+    with redis.Redis(host=host, port=port, decode_responses=True) as client:
+        connected = {str(one["addr"]).rpartition(":")[0] for one in client.client_list()}
+    return connected & {one.address for one in FLEET.hosts(world.shop)}

@@ -11,11 +11,14 @@ import pytest
 
 from dev.databases import admin
 from dev.processes import wait_until
+from dev.shop.fleet import Directory
 from dev.shop.orders import grant as orders_grant
 from dev.shop.orders.database import INDEX, INSTANCE, Database, database
-from dev.shop.orders.hosts import METRICS, Hosts
+from dev.shop.orders.hosts import FLEET, METRICS, Hosts, Instance, launch
 from dev.shop.orders.seed import seed
+from incident_operator.api.meta import parse_instant
 
+from .recycling import recycled_one_by_one
 from .world import World, outcome, story
 
 
@@ -118,6 +121,56 @@ def test_a_pool_that_is_used_up_is_relieved_of_idle_sessions(
     assert world.changes_by_operator() == []
     secrets = list(base.passwords.values())
     assert not any(secret in str([status, applied, world.log()]) for secret in secrets)
+
+
+def test_hosts_that_hold_the_pool_are_recycled_the_worst_first(make_world: Callable[..., World]) -> None:
+    """INC-2023-0445: each instance leaks, one twice as much; people choose recycling, and no old session is left.
+
+    Not while a migration runs: then there is no such plan at all.
+    """
+    world = make_world()
+    with database() as base:
+        seed(world.shop, base)
+        launch(world.shop, base)
+        world.admin.apply(
+            [
+                orders_grant.grant(world.shop.account, world.name, world.name, base),
+                *orders_grant.secrets(world.name, base),
+            ]
+        )
+        directory = Directory(shop=world.shop, fleet=FLEET)
+        hosts = Hosts(base, world.shop, serving=lambda: [Instance(host=host) for host in directory.hosts()])
+        orders = Orders(world=world, database=base, hosts=hosts)
+        with hosts, world.operator():
+            assert wait_until(lambda: len(hosts.felt) >= 8 and hosts.failing() == 0, seconds=60)
+            there = FLEET.hosts(world.shop)
+            assert hosts.leak(in_transaction=0.5), "customers are refused"
+            held = base.idle()
+            worst = max(there, key=lambda host: held[host.address])
+            assert worst == there[-1], held
+            before = world.dump()
+            with base.migration():
+                refused = orders.run("migrating", "INC-2023-0445", autoScalingGroup=FLEET.name)
+                world.open_plan(refused, "endIdleSessions")
+                told = {f["name"]: f for s in world.status(refused)["steps"] for f in s.get("fixes", ())}[
+                    "recycleHosts"
+                ]
+                assert "migration" in told["message"], told
+            world.say("bob", "Cancel", world.run(refused), then="Leave")
+            world.finished(refused)
+            run = orders.run("recycling", "INC-2023-0445", autoScalingGroup=FLEET.name)
+            orders.approve(run, "recycleHosts")
+            status = world.finished(run)
+            assert outcome(status) == "Resolved/Runbook", story(status)
+            assert wait_until(lambda: hosts.failing() == 0, seconds=30), "customers are served"
+            applied = plan_of(world, "recycleHosts")
+            assert applied["status"]["state"] == "Helped"
+            assert recycled_one_by_one(world, FLEET.name)[0] == worst.id
+            assert not {host.id for host in there} & {host.id for host in FLEET.hosts(world.shop)}
+            assert base.oldest() > parse_instant(applied["status"]["calls"][0]["intentAt"]), "PostgreSQL itself says so"
+            assert world.dump() == before, "the group has its former size"
+            secrets = list(base.passwords.values())
+            assert not any(secret in str([status, applied, world.log()]) for secret in secrets)
 
 
 def test_a_statement_without_its_index_is_cancelled_and_the_index_is_built(orders: Orders) -> None:

@@ -5,6 +5,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from psycopg import sql
 
@@ -62,6 +63,21 @@ class Database:
         """Drop the index, as a migration that was not thought through does."""
         with databases.admin(self.server) as admin:
             admin.execute("DROP INDEX IF EXISTS orders.items_order_id")
+
+    @contextlib.contextmanager
+    def migration(self) -> Iterator[None]:
+        """Let a migration run: it holds the lock on a table that only changes of the schema take."""
+        with databases.admin(self.server) as admin, admin.transaction():
+            admin.execute("LOCK TABLE orders.orders IN SHARE ROW EXCLUSIVE MODE")
+            yield
+
+    def oldest(self) -> datetime:
+        """Return when the oldest session of the web hosts began."""
+        with databases.admin(self.server) as admin:
+            row = admin.execute("SELECT min(backend_start) FROM pg_stat_activity WHERE usename = 'app'").fetchone()
+        if row is None or row[0] is None:
+            raise LookupError("no web host has a session")
+        return datetime.fromisoformat(str(row[0]))
 
     def idle(self, *, seconds: float = 0) -> dict[str, int]:
         """Return how many sessions of the web hosts have done nothing for so long, by host."""

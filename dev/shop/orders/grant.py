@@ -4,6 +4,7 @@ from typing import Any
 
 from ..granting import a_grant, connection_objects
 from .database import INSTANCE, Database
+from .hosts import FLEET
 from .replica import REPLICA
 
 #: Connection names of a run, by the role behind each.
@@ -20,11 +21,14 @@ def grant(account: str, label: str, name: str, database: Database) -> dict[str, 
         account,
         name=name,
         label=label,
-        description="The orders: their database's sessions, statements and indexes.",
-        resources=[f"arn:aws:rds:*:{account}:db:{name}" for name in (INSTANCE, REPLICA)],
-        actions=["aws.*", "cloudtrail.*", "cloudwatch.*", "postgres.*", "rds.*"],
+        description="The orders: their database's sessions, statements and indexes, and the hosts that hold sessions.",
+        resources=[
+            *(f"arn:aws:rds:*:{account}:db:{name}" for name in (INSTANCE, REPLICA)),
+            f"arn:aws:autoscaling:*:{account}:autoScalingGroup:*:autoScalingGroupName/{FLEET.name}",
+        ],
+        actions=["autoscaling.recycle-instances", "aws.*", "cloudtrail.*", "cloudwatch.*", "postgres.*", "rds.*"],
         ask_up_to="Destructive",
-        probes={"hosts": [database.place[0]], "cidrs": ["127.0.0.0/8"], "ports": [database.place[1]]},
+        probes={"hosts": [database.server.host], "cidrs": ["127.0.0.0/8"], "ports": [database.server.port]},
     )
 
 

@@ -6,18 +6,18 @@ inside a transaction. What customers feel is put into CloudWatch: Requests, Fail
 
 import contextlib
 import itertools
-import select
-import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg
 
 from dev.processes import wait_until
+from dev.shop import fleet
 from dev.shop.shop import Shop
+from dev.shop.way import Way
 
 from .database import Database
 
@@ -29,51 +29,12 @@ SELECT o.id, (SELECT sum(i.price) FROM orders.items i WHERE i.order_id = o.id)
 FROM orders.orders o WHERE o.customer = %s
 """
 _HOSTS = 3
+#: The web tier as instances, and how many connections each may open: together more than the server has.
+FLEET = fleet.Fleet(name="shopsmart-orders-asg", minimum=2, maximum=4)
+_POOL = 16
 #: How many pages a host makes at a time; who finds no place within their patience gets nothing. Six slow
 #: statements at once take seconds each, and leave something of a small machine to who repairs them.
 _PLACES = 2
-
-
-class Way:
-    """A way to the database from an address of one's own: libpq can't choose where it connects from."""
-
-    def __init__(self, source: str, place: tuple[str, int]) -> None:
-        self.source, self._place = source, place
-        self._listener = socket.create_server((source, 0), backlog=64)
-        self.port = int(self._listener.getsockname()[1])
-        self._relays: list[threading.Thread] = []
-        self._accepting = threading.Thread(target=self._accept, daemon=True)
-        self._accepting.start()
-
-    def _accept(self) -> None:
-        # Closing the listener ends it.
-        with contextlib.suppress(OSError):
-            while True:
-                near, _ = self._listener.accept()
-                self._relays = [relay for relay in self._relays if relay.is_alive()]
-                self._relays.append(threading.Thread(target=self._carry, args=(near,), daemon=True))
-                self._relays[-1].start()
-
-    def _carry(self, near: socket.socket) -> None:
-        """Carry bytes both ways until an end is closed."""
-        source = (self.source, 0)
-        with near, contextlib.suppress(OSError), socket.create_connection(self._place, source_address=source) as far:
-            others = {near: far, far: near}
-            while True:
-                for ready in select.select([near, far], [], [])[0]:
-                    data = ready.recv(65536)
-                    if not data:
-                        return
-                    others[ready].sendall(data)
-
-    def close(self) -> None:
-        """Take no more connections; those that are left end with their clients."""
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._accepting.join()
-        self._listener.close()
-        for relay in self._relays:
-            relay.join(_PATIENCE_SECONDS)
 
 
 @dataclass(kw_only=True)
@@ -132,13 +93,58 @@ class Host:
         return True
 
 
-class Hosts:
-    """All web hosts and their customers, for as long as it is entered."""
+class Server(Protocol):
+    """What serves pages: a host of this process, or an instance."""
 
-    def __init__(self, database: Database, shop: Shop, *, rate: float = 8, writing: bool = False) -> None:
+    def page(self, customer: int) -> bool:
+        """Serve a page; False where it fails, or comes later than the customer waits for."""
+
+    def leak(self, *, in_transaction: bool) -> bool:
+        """Forget one connection; False where there is none left."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instance:
+    """An instance that serves pages. Shape: its pool is its own, and so is what it leaks."""
+
+    host: fleet.Host
+
+    def page(self, customer: int) -> bool:
+        """Ask for a page; False where it fails, or comes later than the customer waits for."""
+        return self.host.ask(f"/products/{1 + customer % 3}", seconds=_PATIENCE_SECONDS)[0] == 200
+
+    def leak(self, *, in_transaction: bool) -> bool:
+        """Let its pool keep one connection for ever; False where there is none left."""
+        leak = "transaction" if in_transaction else "idle"
+        return self.host.ask("/chaos", method="POST", body={"leak": leak})[0] == 200
+
+
+def launch(shop: Shop, database: Database) -> None:
+    """Launch the web tier as instances of a group, where there is none."""
+    if FLEET.described(shop) is None:
+        pool = {"dsn": database.url("app"), "pool": _POOL}
+        FLEET.release(shop, {"release": "1", "database": pool}, _HOSTS)
+
+
+class Hosts:
+    """All web hosts and their customers, for as long as it is entered.
+
+    Shape: hosts of this process, or whoever `serving` says serves at the time.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        shop: Shop,
+        *,
+        rate: float = 8,
+        writing: bool = False,
+        serving: Callable[[], Sequence[Server]] | None = None,
+    ) -> None:
         near = database.server.host.rpartition(".")[0]
-        ways = [Way(f"{near}.{11 + number}", database.place) for number in range(_HOSTS)]
-        self.hosts = [Host(way=way, database=database, writing=writing) for way in ways]
+        own = [] if serving else [f"{near}.{11 + number}" for number in range(_HOSTS)]
+        self.hosts = [Host(way=Way(address, database.place), database=database, writing=writing) for address in own]
+        self._servers: Callable[[], Sequence[Server]] = serving or (lambda: self.hosts)
         self._cloudwatch = shop.client("cloudwatch")
         self._serving: list[threading.Thread] = []
         self._rate, self._stopped = rate, threading.Event()
@@ -170,16 +176,17 @@ class Hosts:
     def _come(self) -> None:
         number = 0
         while not self._stopped.wait(1 / self._rate):
-            host = self.hosts[number % len(self.hosts)]
-            customer = threading.Thread(target=self._serve, args=(host, number % 100), daemon=True)
+            servers = self._servers()
+            server = servers[number % len(servers)] if servers else None
+            customer = threading.Thread(target=self._serve, args=(server, number % 100), daemon=True)
             with self._lock:
                 self._serving = [thread for thread in self._serving if thread.is_alive()]
                 self._serving.append(customer)
             customer.start()
             number += 1
 
-    def _serve(self, host: Host, customer: int) -> None:
-        served = host.page(customer)
+    def _serve(self, server: Server | None, customer: int) -> None:
+        served = server is not None and server.page(customer)
         with self._lock:
             self._ok, self._failed = self._ok + served, self._failed + (not served)
             self.felt.append(served)
@@ -210,8 +217,8 @@ class Hosts:
 
         def refused() -> bool:
             while True:
-                host, number = next(turns)
-                if not host.leak(in_transaction=number % 10 < 10 * in_transaction):
+                server, number = next(turns)
+                if not server.leak(in_transaction=number % 10 < 10 * in_transaction):
                     return self.failing() > 0.5
 
         return wait_until(refused, seconds=seconds, every=0.05)
@@ -221,8 +228,9 @@ class Hosts:
         """How many connections nobody closes any more."""
         return sum(len(host.leaked) for host in self.hosts)
 
-    def _turns(self) -> Iterator[Host]:
-        # The first host takes twice as many: it is the worst holder.
+    def _turns(self) -> Iterator[Server]:
+        # The last host takes twice as many: it is the worst holder, which neither its name nor its address says.
         while True:
-            yield self.hosts[0]
-            yield from self.hosts
+            servers = self._servers()
+            yield servers[-1]
+            yield from servers

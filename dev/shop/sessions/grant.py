@@ -4,7 +4,7 @@ from typing import Any
 
 from ..granting import a_grant, connection_objects
 from ..shop import Shop
-from .place import GROUP, cache
+from .place import FLEET, GROUP, cache
 
 
 def grant(account: str, label: str, name: str) -> dict[str, Any]:
@@ -13,9 +13,12 @@ def grant(account: str, label: str, name: str) -> dict[str, Any]:
         account,
         name=name,
         label=label,
-        description="The sessions' cache: who its primary is, and one failover where people agree.",
-        resources=[f"arn:aws:elasticache:*:{account}:replicationgroup:{GROUP}"],
-        actions=["aws.*", "cloudtrail.*", "cloudwatch.*", "elasticache.*", "redis.*"],
+        description="The sessions' cache: one failover where people agree, and hosts that did not follow one.",
+        resources=[
+            f"arn:aws:elasticache:*:{account}:replicationgroup:{GROUP}",
+            f"arn:aws:autoscaling:*:{account}:autoScalingGroup:*:autoScalingGroupName/{FLEET.name}",
+        ],
+        actions=["autoscaling.recycle-instances", "aws.*", "cloudtrail.*", "cloudwatch.*", "elasticache.*", "redis.*"],
         probes={"cidrs": ["127.0.0.0/8"]},
     )
 

@@ -1,143 +1,102 @@
-"""Application hosts: each keeps sessions in the cache from an address of its own, and says how that goes.
+"""Application hosts and their customers: each host keeps carts in the cache, and how that goes is published.
 
-A host connects through the primary endpoint. When a write is refused, a good client connects anew, and so comes to
-the new primary; one that clings keeps its connection, and with it the node that the endpoint once led to.
+The hosts are instances of an Auto Scaling group. They connect through the primary endpoint. When a write is refused, a
+client that handles failovers connects anew, and so comes to the new primary; one that clings keeps its connection, and
+with it the node that the endpoint once led to. An instance that takes its place begins with a connection of its own.
 """
 
 import contextlib
-import socket
+import itertools
 import threading
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any
 
-import redis
 from botocore.exceptions import BotoCoreError, ClientError
-from redis.backoff import NoBackoff
-from redis.connection import Connection
-from redis.retry import Retry
 
+from ..fleet import Directory, Host
 from ..shop import Shop
-from .place import FAILED, FAILING, HIT_RATE, NAMESPACE, REQUESTS, Place, cache, host_addresses
+from ..storefront.traffic import NO_ANSWER
+from .place import CLINGING, FAILED, FAILING, FLEET, HANDLING, HIT_RATE, HOSTS, NAMESPACE, REQUESTS, cache
 
-_TIMEOUT_SECONDS = 1.0
-#: Sessions of one host; they are asked for in turn, and written anew each time.
-_SESSIONS = 10
+#: Carts of one customer; they are asked for in turn.
+_CARTS = 10
 
 
-class _FromAddress(Connection):
-    """A connection from a host's own address."""
-
-    def __init__(self, *, source: str, **rest: Any) -> None:
-        self._source = source
-        super().__init__(**rest)
-
-    def _connect(self) -> Any:
-        return socket.create_connection((self.host, self.port), self.socket_connect_timeout, (self._source, 0))
+def seed(shop: Shop, *, clinging: int) -> None:
+    """Launch the hosts, where there are none: the first `clinging` of them have a client that handles no failover."""
+    if FLEET.described(shop) is not None:
+        return
+    host, port = cache(shop).endpoint
+    for release, desired in ((CLINGING, clinging), (HANDLING, HOSTS)):
+        client = {"host": host, "port": port, "cling": release == CLINGING}
+        FLEET.release(shop, {"release": str(release), "cache": client}, desired)
 
 
 @dataclass(kw_only=True)
-class Host:
-    """One host. Shape: `clings` says whether it stays on a connection that refuses its writes."""
+class Customer:
+    """Customers of one of the hosts that serve at the time, one request after the other. Shape: `slot` chooses it."""
 
-    address: str
-    endpoint: Place
-    clings: bool
+    slot: int
+    directory: Directory
     rate: float
     ok: int = 0
     failed: int = 0
     hits: int = 0
     misses: int = 0
-    errors: deque[str] = field(default_factory=lambda: deque(maxlen=50))
+    errors: deque[int] = field(default_factory=lambda: deque(maxlen=50))
     _stopped: threading.Event = field(default_factory=threading.Event)
-    _recycle: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin to serve."""
-        self._thread = threading.Thread(target=self._serve, name=f"host {self.address}", daemon=True)
+        """Begin to come."""
+        self._thread = threading.Thread(target=self._come, name=f"customer {self.slot}", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """End."""
+        """Come no more."""
         self._stopped.set()
         if self._thread is not None:
             self._thread.join()
 
-    def recycle(self) -> None:
-        """Drop the connection, as a restart of the host does."""
-        self._recycle.set()
+    def _come(self) -> None:
+        for number in itertools.count():
+            if self._stopped.wait(1 / self.rate):
+                return
+            hosts = self.directory.hosts()
+            status = self._request(hosts[self.slot % len(hosts)], number) if hosts else NO_ANSWER
+            if status == 200:
+                self.ok += 1
+            else:
+                self.failed += 1
+                self.errors.append(status)
 
-    def _connection(self) -> _FromAddress:
-        return _FromAddress(
-            source=self.address,
-            host=self.endpoint[0],
-            port=self.endpoint[1],
-            socket_timeout=_TIMEOUT_SECONDS,
-            socket_connect_timeout=_TIMEOUT_SECONDS,
-            retry=Retry(NoBackoff(), 0),
-            decode_responses=True,
-            driver_info=None,
-        )
-
-    def _serve(self) -> None:
-        connection = self._connection()
-        number = 0
-        try:
-            while not self._stopped.wait(1 / self.rate):
-                if self._recycle.is_set():
-                    self._recycle.clear()
-                    connection.disconnect()
-                number += 1
-                try:
-                    self._request(connection, number)
-                    self.ok += 1
-                except redis.ReadOnlyError:
-                    self._failed("READONLY")
-                    if not self.clings:
-                        connection.disconnect()
-                except (redis.RedisError, OSError) as error:
-                    self._failed(type(error).__name__)
-                    connection.disconnect()
-        finally:
-            connection.disconnect()
-
-    def _failed(self, why: str) -> None:
-        self.failed += 1
-        self.errors.append(why)
-
-    def _request(self, connection: _FromAddress, number: int) -> None:
-        """Serve one customer: read their session, then write it. Errors: redis.RedisError, OSError."""
-        key = f"session:{self.address}:{number % _SESSIONS}"
-        connection.send_command("GET", key)
-        if connection.read_response() is None:
-            self.misses += 1
-        else:
-            self.hits += 1
-        connection.send_command("SET", key, f"cart {number}", "EX", "600")
-        connection.read_response()
+    def _request(self, host: Host, number: int) -> int:
+        """Look into a cart, then put something into it; return the first status that is no success."""
+        path = f"/cart/{self.slot}-{number % _CARTS}"
+        status, body = host.ask(path)
+        if status == 200:
+            hit = bool(body["cart"])
+            self.hits, self.misses = self.hits + hit, self.misses + (not hit)
+            status, _ = host.ask(path, method="POST", body={"product": "1"})
+        return status
 
 
 @dataclass(kw_only=True)
 class Hosts:
-    """All hosts, and what they publish once a second: the share of failing requests, and of hits among reads."""
+    """All customers, and what is published once a second: the share of failing requests, and of hits among reads."""
 
     shop: Shop
-    hosts: tuple[Host, ...]
+    customers: tuple[Customer, ...]
     failing: deque[float] = field(default_factory=lambda: deque(maxlen=600))
     _stopped: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
-    def at(self, address: str) -> Host:
-        """Return one host."""
-        return next(host for host in self.hosts if host.address == address)
-
     @property
-    def clinging(self) -> tuple[str, ...]:
-        """The addresses of the hosts whose client handles no failover, sorted as text."""
-        return tuple(sorted(host.address for host in self.hosts if host.clings))
+    def errors(self) -> list[tuple[int, ...]]:
+        """The newest failing statuses of each customer."""
+        return [tuple(customer.errors) for customer in self.customers]
 
     def publish(self) -> None:
         """Publish what happened since the last time, until stopped."""
@@ -163,10 +122,10 @@ class Hosts:
 
     def _counted(self) -> tuple[int, int, int, int]:
         return (
-            sum(h.ok for h in self.hosts),
-            sum(h.failed for h in self.hosts),
-            sum(h.hits for h in self.hosts),
-            sum(h.misses for h in self.hosts),
+            sum(c.ok for c in self.customers),
+            sum(c.failed for c in self.customers),
+            sum(c.hits for c in self.customers),
+            sum(c.misses for c in self.customers),
         )
 
     def wait_share(self, *, above: float | None = None, seconds: float = 60) -> bool:
@@ -183,30 +142,26 @@ class Hosts:
     def close(self) -> None:
         """End everything."""
         self._stopped.set()
-        for host in self.hosts:
-            host.stop()
+        for customer in self.customers:
+            customer.stop()
         if self._thread is not None:
             self._thread.join()
 
     def open(self) -> None:
         """Begin."""
-        for host in self.hosts:
-            host.start()
+        for customer in self.customers:
+            customer.start()
         self._thread = threading.Thread(target=self.publish, name="sessions' metrics", daemon=True)
         self._thread.start()
 
 
 @contextlib.contextmanager
-def hosts(shop: Shop, *, clinging: int = 2, rate: float = 20) -> Iterator[Hosts]:
-    """Let the hosts serve; the first `clinging` of them have a client that handles no failover."""
-    endpoint = cache(shop).endpoint
-    made = Hosts(
-        shop=shop,
-        hosts=tuple(
-            Host(address=address, endpoint=endpoint, clings=number < clinging, rate=rate)
-            for number, address in enumerate(host_addresses())
-        ),
-    )
+def hosts(shop: Shop, *, clinging: int = 2, rate: float = 10) -> Iterator[Hosts]:
+    """Launch the hosts, and let customers come to each, `rate` a second."""
+    seed(shop, clinging=clinging)
+    directory = Directory(shop=shop, fleet=FLEET)
+    customers = tuple(Customer(slot=slot, directory=directory, rate=rate) for slot in range(HOSTS))
+    made = Hosts(shop=shop, customers=customers)
     made.open()
     try:
         yield made

@@ -1,19 +1,20 @@
 """Where the sessions are kept: the replication group, its endpoint and its nodes."""
 
 from dataclasses import dataclass
-from ipaddress import ip_network
 from typing import Any
 
-from dev.loopback import address
-
+from ..fleet import Fleet
 from ..shop import Shop, ShopError
 
 GROUP = "shopsmart-prod-redis-rg"
 #: What hosts publish of themselves.
 NAMESPACE = "ShopSmart/Sessions"
 FAILING, HIT_RATE, REQUESTS, FAILED = "FailingShare", "HitRate", "Requests", "FailedRequests"
-#: How many application hosts there are.
+#: The application hosts: how many there are, in which group.
 HOSTS = 4
+FLEET = Fleet(name="shopsmart-sessions-asg", minimum=3, maximum=6)
+#: The releases of what they run: the first one's client clings to its node, the second one's handles a failover.
+CLINGING, HANDLING = 1, 2
 
 Place = tuple[str, int]
 
@@ -56,9 +57,3 @@ def cache(shop: Shop) -> Cache:
 
 def _place(endpoint: Any) -> Place:
     return str(endpoint["Address"]), int(endpoint["Port"])
-
-
-def host_addresses() -> tuple[str, ...]:
-    """Return the application hosts' own loopback addresses: beside the checkout's."""
-    network = ip_network(f"{address()}/24", strict=False)
-    return tuple(str(network[20 + number]) for number in range(1, HOSTS + 1))

@@ -13,8 +13,9 @@ agent           `{namespace, metric, everySeconds, lagSeconds}`: its monitoring 
 database        `{dsn, pool, leakEvery}`: pages read from it; each n-th keeps its connection for ever; none without
 cache           `{host, port, cling}`: carts are there; a clinging client never leaves its first node; none without
 
-`POST /chaos` with `{"fail": "pages" | "all" | ""}` makes this one instance fail, until it is told otherwise: only who
-asks the instance itself is heard, not what comes through the load balancer.
+`POST /chaos` with `{"fail": "pages" | "all" | ""}` makes this one instance fail, until it is told otherwise; with
+`{"leak": "idle" | "transaction"}` its pool keeps one connection for ever, idle or inside a transaction. Only who asks
+the instance itself is heard, not what comes through the load balancer.
 """
 
 import json
@@ -66,7 +67,7 @@ class Busy:
 class Storefront:
     """The shop as one instance has it. Shape: `fail` is empty, `pages` or `all`."""
 
-    def __init__(self, configuration: Mapping[str, Any]) -> None:
+    def __init__(self, configuration: Mapping[str, Any], address: str = "") -> None:
         self.configuration = configuration
         self.busy = Busy(int(configuration.get("slots", 2)))
         self.fail = str(configuration.get("fail", ""))
@@ -77,9 +78,9 @@ class Storefront:
             from . import backends  # their clients take longer to import than all the rest
 
             if configuration.get("database"):
-                self._database = backends.Database(**configuration["database"])
+                self._database = backends.Database(source=address, **configuration["database"])
             if configuration.get("cache"):
-                self._cache = backends.Cache(**configuration["cache"])
+                self._cache = backends.Cache(source=address, **configuration["cache"])
 
     def answer(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
         """Return status and body of a request."""
@@ -93,6 +94,16 @@ class Storefront:
         try:
             return self._page(method, path, body)
         except Exception as error:  # a page that fails is a 500, whatever it failed of
+            return 500, {"error": type(error).__name__}
+
+    def chaos(self, asked: Mapping[str, Any]) -> tuple[int, Any]:
+        """Fail from now on, or leak a connection, as asked; return status and body."""
+        if "leak" not in asked:
+            self.fail = str(asked["fail"])
+            return 200, {"fail": self.fail}
+        try:
+            return 200, {"leaked": self._database.leak(in_transaction=asked["leak"] == "transaction")}
+        except Exception as error:  # no connection is left to leak, in the pool or in the server
             return 500, {"error": type(error).__name__}
 
     def close(self) -> None:
@@ -137,8 +148,7 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         path = self.path.partition("?")[0]
         if path == "/chaos" and self.command == "POST" and "X-Forwarded-For" not in self.headers:
-            self.storefront.fail = str(json.loads(body)["fail"])
-            status, answer = 200, {"fail": self.storefront.fail}
+            status, answer = self.storefront.chaos(json.loads(body))
         else:
             status, answer = self.storefront.answer(self.command, path, body)
         text = json.dumps(answer).encode()
@@ -197,7 +207,7 @@ def measure(storefront: Storefront, scale: float) -> None:
 def main() -> None:
     """Serve until standard input ends."""
     told = json.loads(sys.stdin.readline())
-    storefront = Storefront(told["configuration"])
+    storefront = Storefront(told["configuration"], told["address"])
     Handler.storefront = storefront
     server = Server((told["address"], int(told["configuration"]["port"])), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()

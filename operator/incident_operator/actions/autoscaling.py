@@ -44,11 +44,12 @@ class ScalingGroupInputs(Inputs):
 
 
 class Member(ActionModel):
-    """An instance of a group."""
+    """An instance of a group. Shape: `protected`: somebody asked that the group never scales it in."""
 
     id: str
     lifecycle: str
     health: str
+    protected: bool = False
 
     @property
     def in_service(self) -> bool:
@@ -102,7 +103,13 @@ def read_scaling_group(inputs: ScalingGroupInputs, reader: Reader) -> ScalingGro
     if len(group["Instances"]) > MOST:
         raise ReadError("InvalidRequest", f"{inputs.auto_scaling_group} has more than {MOST} instances")
     members = [
-        Member(id=i["InstanceId"], lifecycle=i["LifecycleState"], health=i["HealthStatus"]) for i in group["Instances"]
+        Member(
+            id=i["InstanceId"],
+            lifecycle=i["LifecycleState"],
+            health=i["HealthStatus"],
+            protected=i.get("ProtectedFromScaleIn", False),
+        )
+        for i in group["Instances"]
     ]
     return ScalingGroup(
         name=group["AutoScalingGroupName"],

@@ -165,11 +165,11 @@ def _judge_fleet(gone: Sequence[str], before: Fleet, after: Fleet, wanted: int) 
 class RecycleInputs(ScalingGroupInputs):
     """Whose turn it is, the worst first; and whether a migration runs, which a restart would cut in two.
 
-    `hosts`: private addresses or instance ids, as a check found them; empty: every instance of the group.
-    `migration_running` left out: unknown, and nothing is recycled.
+    `hosts`: private addresses or instance ids, as a check found them; left out: every instance of the group; empty:
+    nobody is meant. `migration_running` left out: unknown, and nothing is recycled.
     """
 
-    hosts: tuple[str, ...] = Field((), max_length=64)
+    hosts: tuple[str, ...] | None = Field(None, max_length=64)
     migration_running: bool | None = None
 
 
@@ -195,6 +195,7 @@ class RecycleInstances(FixAction[RecycleInputs, FleetFacts]):
         "NoInstances": ReasonInfo(doc="None of these hosts is an instance of the group that is in service."),
         "LaunchesSuspended": ReasonInfo(doc="The group is told not to launch: nothing would come in their place."),
         "TooFewServing": ReasonInfo(doc="No other instance serves: the last one is never taken."),
+        "InstancesProtected": ReasonInfo(doc="Each of these instances is protected from scale-in: somebody needs it."),
     }
 
     def observe(self, inputs: RecycleInputs, reader: Reader) -> FleetFacts:
@@ -221,8 +222,12 @@ class RecycleInstances(FixAction[RecycleInputs, FleetFacts]):
             message = f"Launch of {group.name} is suspended: nothing would come in their place"
             return NotApplicable(reason="LaunchesSuspended", message=message)
         ids = self._meant(inputs, facts)
+        if not ids and (kept := self._protected(inputs, facts)):
+            message = f"{', '.join(kept)} of {group.name} is protected from scale-in: who asked for that decides"
+            return NotApplicable(reason="InstancesProtected", message=message)
         if not ids:
-            message = f"none of {len(inputs.hosts)} hosts is an instance of {group.name} in service"
+            hosts = "instances" if inputs.hosts is None else f"{len(inputs.hosts)} hosts"
+            message = f"none of the {hosts} meant is an instance of {group.name} in service"
             return NotApplicable(reason="NoInstances", message=message)
         left = len(set(fleet.serving) - {ids[0]})
         if not left:
@@ -232,12 +237,24 @@ class RecycleInstances(FixAction[RecycleInputs, FleetFacts]):
         after = len(fleet.serving) - any(id_ in fleet.serving for id_ in ids)
         return replacing_draft(title, fleet, ids, wanted=len(fleet.serving), healthy_after=after)
 
+    @classmethod
+    def _meant(cls, inputs: RecycleInputs, facts: FleetFacts) -> list[str]:
+        """Return the instances to recycle, in order; not those that are protected: terminating ignores that."""
+        protected = set(cls._protected(inputs, facts))
+        return [id_ for id_ in cls._named(inputs, facts) if id_ not in protected][:MAX_REPLACED]
+
+    @classmethod
+    def _protected(cls, inputs: RecycleInputs, facts: FleetFacts) -> list[str]:
+        """Return those that are meant and protected from scale-in."""
+        protected = {m.id for m in facts.fleet.group.members if m.protected}
+        return [id_ for id_ in cls._named(inputs, facts) if id_ in protected]
+
     @staticmethod
-    def _meant(inputs: RecycleInputs, facts: FleetFacts) -> list[str]:
-        """Return the instances to recycle, in order."""
+    def _named(inputs: RecycleInputs, facts: FleetFacts) -> list[str]:
+        """Return the instances in service that the hosts are, in order."""
         there = [m.id for m in facts.fleet.group.members if m.lifecycle == "InService"]
-        wanted = [facts.addresses.get(host, host) for host in inputs.hosts] if inputs.hosts else there
-        return [id_ for id_ in dict.fromkeys(wanted) if id_ in there][:MAX_REPLACED]
+        wanted = there if inputs.hosts is None else [facts.addresses.get(host, host) for host in inputs.hosts]
+        return [id_ for id_ in dict.fromkeys(wanted) if id_ in there]
 
     def lacks(self, made: Sequence[Call], inputs: RecycleInputs, before: FleetFacts, facts: FleetFacts) -> str:
         """As many serve as before the first went."""
