@@ -31,7 +31,7 @@ _VERIFY: Mapping[str, timedelta] = {
 }
 
 
-def _document(statement: Mapping[str, Any]) -> dict[str, Any]:
+def _denying(statement: Mapping[str, Any]) -> dict[str, Any]:
     denied = {"Effect": "Deny", "Action": "*", "Resource": "*"}
     return {"Version": "2012-10-17", "Statement": [{**denied, **statement}]}
 
@@ -91,7 +91,7 @@ class QuarantineUser(FixAction[KeyInputs, UserFacts]):
         if facts.user is not None:
             try:
                 asked = {"UserName": facts.user, "PolicyName": QUARANTINE}
-                there = reader.aws("iam", "get_user_policy", asked) == _document({})
+                there = reader.aws("iam", "get_user_policy", asked) == _denying({})
             except NotFound:
                 there = False
         return UserFacts(**facts.model_dump(), quarantined=there)
@@ -117,7 +117,7 @@ class QuarantineUser(FixAction[KeyInputs, UserFacts]):
                 summary=summary,
             )
 
-        document = json.dumps(_document({}), separators=(",", ":"), sort_keys=True)
+        document = json.dumps(_denying({}), separators=(",", ":"), sort_keys=True)
         known = bool(inputs.own_networks and facts.calls)
         return PlanDraft(
             title=f"deny everything to user {facts.user}",
@@ -186,7 +186,7 @@ class SessionsInputs(Inputs):
     @property
     def document(self) -> dict[str, Any]:
         """Our policy."""
-        return _document({"Condition": {"DateLessThan": {_ISSUED: f"{self.opened_before:%Y-%m-%dT%H:%M:%SZ}"}}})
+        return _denying({"Condition": {"DateLessThan": {_ISSUED: f"{self.opened_before:%Y-%m-%dT%H:%M:%SZ}"}}})
 
 
 class RoleFacts(Facts):
