@@ -3,8 +3,9 @@
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from psycopg import sql
 
@@ -33,6 +34,12 @@ class Database:
         server = self.server
         return f"postgresql://{role}:{self.passwords[role]}@{server.host}:{server.port}/postgres?sslmode=disable"
 
+    @classmethod
+    def reached_at(cls, host: str, port: int, passwords: Mapping[str, str]) -> "Database":
+        """Return one that runs in another process: for its connections, not for its administrator."""
+        server = databases.Server(host=host, port=port, pid=0, folder=Path())
+        return cls(server=server, passwords=dict(passwords))
+
     def has_index(self) -> bool:
         """Tell whether the index is there and valid."""
         with databases.admin(self.server) as admin:
@@ -44,6 +51,13 @@ class Database:
         """Drop the index, as a migration that was not thought through does."""
         with databases.admin(self.server) as admin:
             admin.execute("DROP INDEX IF EXISTS orders.items_order_id")
+
+    def build_index(self) -> None:
+        """Build the index anew; an invalid rest of another attempt goes first."""
+        with databases.admin(self.server) as admin:
+            admin.execute("DROP INDEX IF EXISTS orders.items_order_id")
+            admin.execute("SET ROLE orders_owner")
+            admin.execute(INDEX)
 
     def idle(self, *, seconds: float = 0) -> dict[str, int]:
         """Return how many sessions of the web hosts have done nothing for so long, by host."""

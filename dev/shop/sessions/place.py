@@ -1,8 +1,14 @@
 """Where the sessions are kept: the replication group, its endpoint and its nodes."""
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from dev.loopback import address
 
@@ -58,7 +64,35 @@ def _place(endpoint: Any) -> Place:
     return str(endpoint["Address"]), int(endpoint["Port"])
 
 
+@contextlib.contextmanager
+def client_of(place: Place) -> "Iterator[redis.Redis]":
+    """Yield a client of a node's own address that tries once."""
+    host, port = place
+    retry = Retry(NoBackoff(), 0)
+    with redis.Redis(host=host, port=port, retry=retry, socket_timeout=5, decode_responses=True) as client:
+        yield client
+
+
+def answers(place: Place) -> bool:
+    """Tell whether a node answers."""
+    with contextlib.suppress(redis.RedisError, OSError), client_of(place) as client:
+        return bool(client.ping())
+    return False
+
+
+def is_in_sync(place: Place) -> bool:
+    """Tell whether a replica has all that its primary has."""
+    with contextlib.suppress(redis.RedisError, OSError), client_of(place) as client:
+        return bool(client.info("replication").get("master_link_status") == "up")
+    return False
+
+
 def host_addresses() -> tuple[str, ...]:
     """Return the application hosts' own loopback addresses: beside the checkout's."""
     network = ip_network(f"{address()}/24", strict=False)
     return tuple(str(network[20 + number]) for number in range(1, HOSTS + 1))
+
+
+def hosts_network() -> str:
+    """Return a network with the hosts and nobody else: the operator is no host."""
+    return host_addresses()[0].rpartition(".")[0] + ".16/28"
