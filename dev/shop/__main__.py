@@ -23,7 +23,7 @@ from dev.stack import SHOP_NAMESPACE, Stack
 
 from . import departments
 from . import seed as shop_seed
-from .department import Department, Stage
+from .department import FELT_SECONDS, STILL_FELT_SECONDS, Department, Stage
 from .examples import Example, examples
 from .living import live
 from .shop import DEFAULT_ACCOUNT, DEFAULT_REGION, Shop, ShopError, load
@@ -142,8 +142,9 @@ def break_(name: str | None, state_dir: Path, wait: bool, time_scale: float) -> 
     click.echo(f"{fault.name}: {fault.title} ({fault.actor})" + ("" if done else "; it was so already"))
     if wait and examples()[fault.example].phase != "NothingFound":
         # A run that starts before anybody fails finds users well, and then asks instead of acting.
-        felt = department.felt(stage, shop, name)
-        click.echo(f"  {department.seen}" if felt else f"  {department.unseen}")
+        felt = department.felt(stage, shop, name, FELT_SECONDS if done else STILL_FELT_SECONDS)
+        again = f"nobody suffers from it any more: `make heal FAULT={name}`, then break it anew"
+        click.echo(f"  {department.seen if felt else department.unseen if done else again}")
     _say_next(stage, department, shop, name)
 
 

@@ -19,8 +19,9 @@ from .living import Living
 from .seed import absent
 from .shop import DEFAULT_ACCOUNT, Shop, ShopError
 
-#: How long customers may take to feel a fault. Seconds.
+#: How long customers may take to feel a fault, and one that was there before. Seconds.
 FELT_SECONDS = 90.0
+STILL_FELT_SECONDS = 15.0
 
 
 class Broken(Protocol):
@@ -97,8 +98,8 @@ class Department(ABC):
         """Return what runs of it need: its ActionGrant, and the Secrets of its connections."""
 
     @abstractmethod
-    def felt(self, stage: Stage, shop: Shop, name: str) -> bool:
-        """Wait until customers feel a fault; False where they do not in time."""
+    def felt(self, stage: Stage, shop: Shop, name: str, seconds: float = FELT_SECONDS) -> bool:
+        """Wait until customers feel a fault; False where they do not within `seconds`."""
 
     def break_(self, stage: Stage, shop: Shop, name: str) -> bool:
         """Break it; False where it is broken in this way already."""
@@ -175,9 +176,9 @@ class LivingDepartment(Department):
         if not wait_until(lambda: self.failing(stage) == 0, seconds=FELT_SECONDS, every=0.25):
             raise ShopError(f"customers of the {self.name} are not served after {FELT_SECONDS:.0f} s")
 
-    def felt(self, stage: Stage, shop: Shop, name: str) -> bool:
+    def felt(self, stage: Stage, shop: Shop, name: str, seconds: float = FELT_SECONDS) -> bool:
         """Wait until a good part of the customers is not served, a few times in a row."""
-        return wait_until(lambda: self.failing(stage) > 0.1, seconds=FELT_SECONDS, every=0.25)
+        return wait_until(lambda: self.failing(stage) > 0.1, seconds=seconds, every=0.25)
 
 
 def has_key(shop: Shop, user: str) -> bool:

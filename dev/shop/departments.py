@@ -76,9 +76,9 @@ class Birthday(Department):
         """None, nor a namespace."""
         return []
 
-    def felt(self, stage: Stage, shop: Shop, name: str) -> bool:
+    def felt(self, stage: Stage, shop: Shop, name: str, seconds: float = FELT_SECONDS) -> bool:
         """As the alarm sees it."""
-        return wait_until_felt(shop, time_scale=stage.time_scale)
+        return wait_until_felt(shop, time_scale=stage.time_scale, seconds=seconds)
 
 
 class Images(Department):
@@ -99,10 +99,10 @@ class Images(Department):
         """The grant."""
         return [images_grant.grant(shop.account)]
 
-    def felt(self, stage: Stage, shop: Shop, name: str) -> bool:
+    def felt(self, stage: Stage, shop: Shop, name: str, seconds: float = FELT_SECONDS) -> bool:
         """A browser gets no picture."""
         browsers = Browsers(shop=shop)
-        return wait_until(lambda: browsers.get(images_seed.PRODUCTS[0]) == 403, seconds=FELT_SECONDS)
+        return wait_until(lambda: browsers.get(images_seed.PRODUCTS[0]) == 403, seconds=seconds)
 
 
 class Partners(Department):
@@ -125,7 +125,7 @@ class Partners(Department):
         """The grant."""
         return [partners_grant.grant(shop.account)]
 
-    def felt(self, stage: Stage, shop: Shop, name: str) -> bool:
+    def felt(self, stage: Stage, shop: Shop, name: str, seconds: float = FELT_SECONDS) -> bool:
         """Nobody feels it; CloudTrail tells of it, some time later."""
         trail = shop.client("cloudtrail")
         about = [{"AttributeKey": "Username", "AttributeValue": partners_seed.PARTNER}]
@@ -133,7 +133,7 @@ class Partners(Department):
         def told() -> bool:
             return "CreateAccessKey" in {e["EventName"] for e in trail.lookup_events(LookupAttributes=about)["Events"]}
 
-        return wait_until(told, seconds=FELT_SECONDS, every=0.5)
+        return wait_until(told, seconds=seconds, every=0.5)
 
     def parameters(self, stage: Stage, shop: Shop, name: str) -> dict[str, Any]:
         """The key, the window around its second one, and the account's own bucket."""
@@ -188,14 +188,14 @@ class Storefront(LivingDepartment):
             self.life(stage).ask("rate", perSecond=_USUAL_RATE)
         super().heal(stage, shop, names)
 
-    def felt(self, stage: Stage, shop: Shop, name: str) -> bool:
+    def felt(self, stage: Stage, shop: Shop, name: str, seconds: float = FELT_SECONDS) -> bool:
         """Customers get errors, or wait."""
 
         def is_felt() -> bool:
             felt = self.life(stage).ask("felt")
             return bool(felt["error_rate"] > 0.1 or felt["median"] > _SLOW_SECONDS)
 
-        return wait_until(is_felt, seconds=FELT_SECONDS, every=0.25)
+        return wait_until(is_felt, seconds=seconds, every=0.25)
 
 
 def _is_deployed(shop: Shop) -> bool:

@@ -60,7 +60,8 @@ class Living:
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "AWS_EC2_METADATA_DISABLED": "true",
-            "NO_PROXY": ",".join(filter(None, (address(), os.environ.get("NO_PROXY")))),
+            # Not the caller's: a command from another shell must not take it for outdated.
+            "NO_PROXY": address(),
         }
         outdated = stamp(f"dev/shop/{self.name}", "dev/shop/living.py") + aws + shop.endpoint
         return Daemon(name=SHOP_PROCESS + self.name, command=command, state_dir=self.state_dir, env=env, stamp=outdated)
