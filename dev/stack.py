@@ -358,7 +358,8 @@ class Stack:
         ended = [daemon.name for daemon in others if daemon.stop()]
         if self._cluster.down():
             ended.append("control plane")
-        for file in (self.operator_kubeconfig, self.env_file, self.state_dir / "shop.json", self._mode_file):
+        runs = (self.state_dir / "runs").glob("*.yaml")  # of ids that are no more
+        for file in (self.operator_kubeconfig, self.env_file, self.state_dir / "shop.json", self._mode_file, *runs):
             file.unlink(missing_ok=True)
         return ended
 

@@ -114,7 +114,7 @@ def faults() -> None:
         for fault in department.faults.values():
             example = known[fault.example]
             runbook = example.manifest["spec"]["runbookRef"]["name"]
-            ends = _ends(example) if example.fault == fault.name else fault.ends or "-"
+            ends = _ends(example) if example.fault == fault.name else fault.ends
             table.add_row(f"  {fault.name}", fault.ticket, fault.title, fault.actor, runbook, ends)
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
     console.print(table)

@@ -88,7 +88,7 @@ def test_an_example_runs_where_its_department_may_act(department: Department) ->
         assert example.manifest["metadata"]["namespace"] == department.namespace
         if example.fault == name:
             assert fault.ends == ""
-        elif fault.ends:
+        else:
             assert RunPhase(fault.ends.partition("/")[0]) in ENDS
 
 

@@ -100,6 +100,7 @@ FAULTS: Mapping[str, Fault] = {
             title="one instance fails on every path",
             ticket="INC-2024-0302",
             example="alb-target-health.yaml",
+            ends="Resolved/Runbook",
             **_made_to_fail(lambda count: 1, "all"),
         ),
         Fault(
@@ -107,6 +108,7 @@ FAULTS: Mapping[str, Fault] = {
             title="one instance fails its customers and says that it is well",
             ticket="INC-2024-0303",
             example="alb-target-health.yaml",
+            ends="Unresolved/RecoveryNotReached",
             **_made_to_fail(lambda count: 1, "pages"),
         ),
         Fault(
@@ -114,6 +116,7 @@ FAULTS: Mapping[str, Fault] = {
             title="all instances but one fail on every path",
             ticket="INC-2024-0304",
             example="alb-target-health.yaml",
+            ends="Resolved/Runbook",
             **_made_to_fail(lambda count: count - 1, "all"),
         ),
     )
