@@ -36,6 +36,8 @@ SHOP_NAMESPACE = "shopsmart"
 #: What the shop's grant selects namespaces by.
 SHOP_LABELS = {"shopsmart.com/team": "birthday"}
 REGION = "us-east-1"
+#: How the processes of the shop's departments are called, which `make break` starts.
+SHOP_PROCESS = "shop-"
 READY_SECONDS = 60.0
 #: A year: no development stack is older.
 TOKEN_DURATION = "8760h"  # noqa: S105 (a duration)
@@ -167,7 +169,10 @@ class Stack:
         if simulator is None:
             return
         with self._timed("AWS simulator") as done:
-            simulator.start()
+            if simulator.start():
+                # What lived beside another one has nothing left to live on; the next fault makes it anew.
+                for department in self._departments():
+                    department.stop()
             simulator.wait_ready(lambda: answers(f"{self.aws_endpoint}/_sim/health"), seconds=READY_SECONDS)
             done(self.aws_endpoint)
         if self._with_shop:
@@ -278,6 +283,18 @@ class Stack:
         rules = sum(manifest["kind"].endswith("AdmissionPolicy") for manifest in admission)
         return f"{len(kinds)} kinds, {rules} admission policies, {runbooks} runbooks"
 
+    def apply(self, manifests: list[Manifest]) -> bool:
+        """Apply what a department of the shop needs, as this stack's; False where there is no cluster.
+
+        Errors: KubectlError.
+        """
+        if not self.kubeconfig().exists():
+            return False
+        ours = [labelled(manifest, labels(self.state_dir)) for manifest in manifests]
+        self._refuse_strangers([manifest for manifest in ours if "namespace" not in manifest["metadata"]])
+        Kubectl(self.kubeconfig()).apply(ours)
+        return True
+
     def _refuse_strangers(self, manifests: list[Manifest]) -> None:
         if isinstance(self._cluster, CurrentCluster):
             self._cluster.refuse_strangers(manifests)
@@ -320,6 +337,10 @@ class Stack:
         cluster, _ = read_entries(self.kubeconfig())
         write_kubeconfig(file, cluster, {"token": token.strip()}, name=OPERATOR, namespace=OPERATOR_NAMESPACE)
 
+    def _departments(self) -> list[Daemon]:
+        """Return the processes that `make break` started."""
+        return [daemon for daemon in recorded(self.state_dir) if daemon.name.startswith(SHOP_PROCESS)]
+
     # --- down, status, env ------------------------------------------------------------------------------------
 
     def down(self) -> list[str]:
@@ -331,11 +352,14 @@ class Stack:
 
     def _down(self) -> list[str]:
         ours = {"etcd", "kube-apiserver", "kube-controller-manager"}
-        others = sorted((d for d in recorded(self.state_dir) if d.name not in ours), key=lambda d: d.name != "operator")
+        others = [daemon for daemon in recorded(self.state_dir) if daemon.name not in ours]
+        # First who changes things, last what the others live on.
+        others.sort(key=lambda d: (d.name != "operator", d.name == "aws"))
         ended = [daemon.name for daemon in others if daemon.stop()]
         if self._cluster.down():
             ended.append("control plane")
-        for file in (self.operator_kubeconfig, self.env_file, self.state_dir / "shop.json", self._mode_file):
+        runs = (self.state_dir / "runs").glob("*.yaml")  # of ids that are no more
+        for file in (self.operator_kubeconfig, self.env_file, self.state_dir / "shop.json", self._mode_file, *runs):
             file.unlink(missing_ok=True)
         return ended
 
@@ -351,6 +375,7 @@ class Stack:
             url = getattr(self, probes[name]) if name in probes else ""
             works = known[name].pid() is not None and (not url or answers(url + paths[name]))
             rows.append((name, works, f"{url}  {known[name].log}".strip()))
+        rows += [(daemon.name, daemon.pid() is not None, str(daemon.log)) for daemon in self._departments()]
         return rows
 
     @property

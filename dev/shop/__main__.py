@@ -10,15 +10,22 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+import yaml
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 from rich.table import Table
 
+from dev.controlplane.certificates import write_private
+from dev.controlplane.kubectl import KubectlError
 from dev.loopback import ROOT
+from dev.processes import StartError, file_lock
+from dev.stack import SHOP_NAMESPACE, Stack
 
 from . import departments
 from . import seed as shop_seed
-from .examples import examples
+from .department import FELT_SECONDS, STILL_FELT_SECONDS, Department, Stage
+from .examples import Example, examples
+from .living import live
 from .shop import DEFAULT_ACCOUNT, DEFAULT_REGION, Shop, ShopError, load
 from .traffic import Traffic
 
@@ -45,7 +52,7 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except ShopError as error:
+        except (ShopError, StartError, KubectlError) as error:
             raise click.ClickException(str(error)) from None
         except (ClientError, BotoCoreError) as error:
             raise click.ClickException(f"the simulated AWS: {error}") from None
@@ -85,20 +92,37 @@ def traffic(state_dir: Path, rate: float) -> None:
     click.echo(stream.told())
 
 
+@main.command("live", hidden=True)
+@click.argument("name")
+@in_state_dir
+def live_(name: str, state_dir: Path) -> None:
+    """Be the process in which hosts and customers of a department live; `break` starts it."""
+    made = departments.life_of(name)
+    live(name, state_dir, made(load(state_dir)))
+
+
 @main.command()
 def faults() -> None:
     """List what can be broken, and what is right for each."""
     table = Table(box=None, pad_edge=False)
-    for column in ("FAULT", "TICKET", "WHAT HAPPENS", "BY", "RUN", "ENDS"):
+    for column in ("FAULT", "TICKET", "WHAT HAPPENS", "BY", "RUNBOOK", "ENDS"):
         table.add_column(column)
     known = examples()
-    for fault in departments.FAULTS.values():
-        example = known[fault.example]
-        ends = f"{example.phase}/{example.outcome}" if example.phase != example.outcome else example.phase
-        table.add_row(fault.name, fault.ticket, fault.title, fault.actor, example.path, ends)
+    for department in departments.DEPARTMENTS:
+        table.add_section()
+        table.add_row(f"{department.title}:", *[""] * 5)
+        for fault in department.faults.values():
+            example = known[fault.example]
+            runbook = example.manifest["spec"]["runbookRef"]["name"]
+            ends = _ends(example) if example.fault == fault.name else fault.ends
+            table.add_row(f"  {fault.name}", fault.ticket, fault.title, fault.actor, runbook, ends)
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
     console.print(table)
     click.echo("\nbreak one with `make break FAULT=NAME`, heal it with `make heal FAULT=NAME` (or FAULT=all)")
+
+
+def _ends(example: Example) -> str:
+    return f"{example.phase}/{example.outcome}" if example.phase != example.outcome else example.phase
 
 
 @main.command("break")
@@ -107,33 +131,52 @@ def faults() -> None:
 @click.option("--wait", is_flag=True, help="until customers fail, as the alarm sees it")
 @click.option("--time-scale", default=20.0, show_default=True, help="the stack's")
 def break_(name: str | None, state_dir: Path, wait: bool, time_scale: float) -> None:
-    """Break the shop by a fault's name."""
-    department = departments.department_of(name or "")
-    fault = department.faults[name or ""]
-    shop = load(state_dir)
-    if not department.is_seeded(shop):
-        shop = department.seed(shop, state_dir)
-    done = fault.break_(shop)
+    """Break the shop by a fault's name; a department that is not there is made first."""
+    name = name or ""
+    department = departments.department_of(name)
+    stage = Stage(state_dir=state_dir.resolve(), time_scale=time_scale, say=click.echo)
+    fault = department.faults[name]
+    with file_lock(stage.state_dir / "shop.lock", lambda: click.echo("waiting for another command on the shop")):
+        shop = departments.ready(department, stage, load(state_dir))
+        done = department.break_(stage, shop, name)
     click.echo(f"{fault.name}: {fault.title} ({fault.actor})" + ("" if done else "; it was so already"))
-    run = examples()[fault.example]
-    if wait and run.phase != "NothingFound":
+    if wait and examples()[fault.example].phase != "NothingFound":
         # A run that starts before anybody fails finds users well, and then asks instead of acting.
-        felt = department.felt(shop, time_scale)
-        click.echo("  customers fail now" if felt else "  no customer failed within a minute: is the traffic on?")
-    if grant := department.write_grant(shop, state_dir):
-        click.echo(f"  let runs act:  kubectl apply -f {os.path.relpath(grant)}")
-    click.echo(f"  apply a run:   kubectl apply -f {run.path}")
-    click.echo(f"  watch it:      kubectl incident watch {run.manifest['metadata']['name']}")
-    click.echo(f"  or put it back: make heal FAULT={fault.name}")
+        felt = department.felt(stage, shop, name, FELT_SECONDS if done else STILL_FELT_SECONDS)
+        again = f"nobody suffers from it any more: `make heal FAULT={name}`, then break it anew"
+        click.echo(f"  {department.seen if felt else department.unseen if done else again}")
+    _say_next(stage, department, shop, name)
+
+
+def _say_next(stage: Stage, department: Department, shop: Shop, name: str) -> None:
+    """Let runs act where there is a cluster, and say what to type."""
+    example, file, run = department.run_file(stage, shop, name)
+    manifests = department.manifests(stage, shop)
+    space, run_name = run["metadata"]["namespace"], run["metadata"]["name"]
+    if manifests and Stack(stage.state_dir).apply(manifests):
+        click.echo(f"  runs of it may act in namespace {space}")
+    elif manifests:
+        grants = stage.state_dir / f"{department.name}-grants.yaml"
+        write_private(grants, yaml.safe_dump_all(manifests, sort_keys=False, width=110))
+        click.echo(f"  let runs act:   kubectl apply -f {os.path.relpath(grants)}")
+    there = "" if space == SHOP_NAMESPACE else f" -n {space}"
+    click.echo(f"  apply a run:    kubectl apply -f {os.path.relpath(file)}")
+    click.echo(f"  watch it:       kubectl incident watch{there} {run_name}")
+    if example.people and example.fault == name:
+        click.echo(f"  it asks people: kubectl incident plan{there} {run_name}")
+    click.echo(f"  or put it back: make heal FAULT={name}")
 
 
 @main.command()
 @click.argument("name", required=False)
 @in_state_dir
-def heal(name: str | None, state_dir: Path) -> None:
+@click.option("--time-scale", default=20.0, show_default=True, help="the stack's")
+def heal(name: str | None, state_dir: Path, time_scale: float) -> None:
     """Make what a fault broke (or `all`) what it was seeded as."""
-    departments.heal(load(state_dir), name or "")
-    click.echo(f"{name}: as seeded")
+    stage = Stage(state_dir=state_dir.resolve(), time_scale=time_scale, say=click.echo)
+    with file_lock(stage.state_dir / "shop.lock", lambda: click.echo("waiting for another command on the shop")):
+        healed = departments.heal(stage, load(state_dir), name or "")
+    click.echo(f"{name}: as seeded" if healed else f"{name}: was never broken")
 
 
 @main.command()

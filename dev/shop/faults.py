@@ -27,7 +27,8 @@ class Fault:
     """One thing that goes wrong.
 
     Shape: `act` breaks a shop whose `parts` are as seeded; `is_broken` tells whether they are already as `act` leaves
-    them; `example` is the run to apply; `actor` is who did it, for people to read.
+    them; `example` is the run to apply; `actor` is who did it, for people to read; `ends` is how that run ends with
+    this fault where the example is about another, "" where it says so itself.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Fault:
     parts: tuple[seed.Part, ...]
     is_broken: Callable[[Shop], bool]
     act: Callable[[Shop], None]
+    ends: str = ""
 
     def break_(self, shop: Shop) -> bool:
         """Break the shop; False where it is broken in this way already."""

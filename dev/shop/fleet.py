@@ -90,6 +90,12 @@ class Fleet:
         if not wait_until(lambda: len(self.hosts(shop)) == desired, seconds=seconds, every=0.1):
             raise ShopError(f"{len(self.hosts(shop))} of {desired} hosts of {self.name} serve after {seconds:g} s")
 
+    def retire(self, shop: Shop, *, seconds: float = 60) -> None:
+        """End all instances, the group with them. Errors: ShopError when it is still there after `seconds`."""
+        shop.client("autoscaling").delete_auto_scaling_group(AutoScalingGroupName=self.name, ForceDelete=True)
+        if not wait_until(lambda: self.described(shop) is None, seconds=seconds, every=0.1):
+            raise ShopError(f"the group {self.name} is still there after {seconds:g} s")
+
     def described(self, shop: Shop) -> Any:
         """Return the group as AWS describes it; None where there is none."""
         found = shop.client("autoscaling").describe_auto_scaling_groups(AutoScalingGroupNames=[self.name])

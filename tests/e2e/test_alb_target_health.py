@@ -29,10 +29,10 @@ def test_inc_2023_3421_the_path_is_set_and_no_target_is_taken(world: World) -> N
     with open_storefront(world) as shop, customers(shop) as felt, world.operator():
         faults.named("inc-2023-3421").break_(shop)
         wait_until_all(shop, "unhealthy")
-        world.apply(run_of(world, "moved-path", "alb-target-health", "INC-2023-3421", declaredPath=faults.MOVED_PATH))
+        world.apply(world.manifest("alb-target-health.yaml"))
         assert wait_until(lambda: "ReplaceUnhealthy" in suspended(shop), seconds=60, every=0.1), world.log()
         replaced = terminations(shop)
-        status = world.finished("moved-path")
+        status = world.finished("inc-2023-3421")
         assert outcome(status) == "Resolved/Runbook", story(status)
         assert wait_until(lambda: seed.is_well(shop), seconds=30, every=0.2), seed.health(shop)
         assert wait_until(lambda: felt.felt(2).visits > 5 and felt.felt(2).error_rate == 0, seconds=30, every=0.2)

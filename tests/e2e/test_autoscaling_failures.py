@@ -6,7 +6,7 @@ from dev.processes import wait_until
 from dev.shop.shop import Shop
 from dev.shop.storefront import faults, seed
 
-from .storefront import calls, customers, open_storefront, run_of, terminations
+from .storefront import calls, customers, open_storefront, terminations
 from .world import TIME_SCALE, World, outcome, story
 
 #: The runbook's default.
@@ -53,18 +53,8 @@ def test_inc_2023_2890_capacity_and_minimum_are_raised_by_what_ec2_and_users_say
             assert wait_until(lambda: felt.felt(3).median > SLOW, seconds=40, every=0.2), felt.felt(3)
             assert wait_until(lambda: busy(shop) > 90, seconds=40, every=0.2), busy(shop)
             before = terminations(shop)
-            run = run_of(
-                world,
-                "silent-metric",
-                "autoscaling-failures",
-                "INC-2023-2890",
-                metricNamespace=seed.AGENT_NAMESPACE,
-                metricName=seed.AGENT_METRIC,
-                desired=8,
-                maxLatency=SLOW,
-            )
-            world.apply(run)
-            status = world.finished("silent-metric")
+            world.apply(world.manifest("autoscaling-failures.yaml"))
+            status = world.finished("inc-2023-2890")
             assert outcome(status) == "Resolved/Runbook", story(status)
             assert wait_until(lambda: 0 < felt.felt(3).median < SLOW, seconds=40, every=0.2), felt.felt(3)
             found = seed.group_of(shop)

@@ -13,8 +13,8 @@ from dev.databases import admin
 from dev.processes import wait_until
 from dev.shop.fleet import Directory
 from dev.shop.orders import grant as orders_grant
-from dev.shop.orders.database import INDEX, INSTANCE, Database, database
-from dev.shop.orders.hosts import FLEET, METRICS, Hosts, Instance, launch
+from dev.shop.orders.database import INDEX, Database, database
+from dev.shop.orders.hosts import FLEET, Hosts, Instance, launch
 from dev.shop.orders.seed import seed
 from incident_operator.api.meta import parse_instant
 
@@ -30,30 +30,13 @@ class Orders:
     database: Database
     hosts: Hosts
 
-    def run(self, name: str, ticket: str, *, apply_up_to: str = "None", **parameters: Any) -> str:
-        """Apply a run as alice; return its name."""
-        self.world.apply(
-            {
-                "apiVersion": "ops.shopsmart.com/v1alpha1",
-                "kind": "IncidentRun",
-                "metadata": {"name": name, "namespace": self.world.name},
-                "spec": {
-                    "incident": {"ticket": ticket, "title": "Orders can't be looked up", "severity": "P1"},
-                    "runbookRef": {"kind": "ClusterRunbook", "name": "database-performance"},
-                    "parameters": {
-                        "databaseInstance": INSTANCE,
-                        "applicationUsers": ["app"],
-                        "errorNamespace": METRICS,
-                        "idleSeconds": 2,
-                        "slowSeconds": 1,
-                        "maxFailedPercent": 20,
-                        **parameters,
-                    },
-                    "connections": orders_grant.connections(),
-                    "automation": {"applyUpTo": apply_up_to, "askUpTo": "Destructive"},
-                },
-            }
-        )
+    def run(self, name: str, ticket: str, **parameters: Any) -> str:
+        """Apply the example as alice, with another name, ticket and parameters; return its name."""
+        manifest = self.world.manifest("database-performance.yaml")
+        manifest["metadata"]["name"] = name
+        manifest["spec"]["incident"]["ticket"] = ticket
+        manifest["spec"]["parameters"] |= parameters
+        self.world.apply(manifest)
         return name
 
     def problems(self, run: str) -> set[str]:

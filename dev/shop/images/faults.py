@@ -68,14 +68,16 @@ FAULTS: Mapping[str, Fault] = {
         Fault(
             name="images-explicit-deny",
             title="the images' policy refuses everybody in so many words",
-            ticket="INC-2024-0301",
+            ticket="INC-2024-0305",
             example="s3-access.yaml",
+            ends="Unresolved/NoFixApplies",
             **_becomes(seed.denying),
         ),
         Fault(
             name="images-blocked",
             title="an audit blocked the bucket's public access",
-            ticket="INC-2024-0302",
+            ticket="INC-2024-0306",
+            ends="Unresolved/NoFixApplies",
             actor="role SecurityAudit, which is protected",
             example="s3-access.yaml",
             parts=(seed.block, seed.tags, seed.policy),
@@ -85,7 +87,8 @@ FAULTS: Mapping[str, Fault] = {
         Fault(
             name="images-audited",
             title="an audit took public read out of the images' policy",
-            ticket="INC-2024-0303",
+            ticket="INC-2024-0307",
+            ends="Unresolved/NoFixApplies",
             actor="role SecurityAudit, which is protected",
             example="s3-access.yaml",
             parts=(seed.block, seed.tags, seed.policy),
@@ -95,7 +98,8 @@ FAULTS: Mapping[str, Fault] = {
         Fault(
             name="images-untagged",
             title="the images lost their tags, and the policy public read",
-            ticket="INC-2024-0304",
+            ticket="INC-2024-0308",
+            ends="Unresolved/NoFixApplies",
             actor="user media",
             example="s3-access.yaml",
             parts=(seed.block, seed.tags, seed.policy),

@@ -30,11 +30,19 @@ class Tiers:
 
 def tiers_of(shop: Shop) -> Tiers:
     """Return the tiers as they were seeded. Errors: ShopError where they were not."""
+    found = known_tiers(shop)
+    if found is None:
+        raise ShopError("the tiers' network is not there: seed it first")
+    return found
+
+
+def known_tiers(shop: Shop) -> Tiers | None:
+    """Return the tiers as they were seeded; None where they were not."""
     ec2 = shop.client("ec2")
     named = [{"Name": "group-name", "Values": [WEB, CACHE]}]
     groups = {g["GroupName"]: g for g in ec2.describe_security_groups(Filters=named)["SecurityGroups"]}
     if set(groups) != {WEB, CACHE}:
-        raise ShopError("the tiers' network is not there: seed it first")
+        return None
     interfaces: dict[str, Any] = {}
     for tier, group in groups.items():
         members = [{"Name": "group-id", "Values": [group["GroupId"]]}]

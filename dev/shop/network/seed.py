@@ -1,4 +1,4 @@
-"""Make the tiers' network, whoever changes it, and what lets the operator probe from it; once for an account."""
+"""Make the tiers' network, whoever changes it, and what lets the operator probe from it, once for an account."""
 
 import json
 
@@ -7,9 +7,9 @@ from botocore.exceptions import ClientError
 from incident_operator.actions.vantage import CONTENT, DOCUMENT
 
 from .. import policies
-from ..seed import people
-from ..shop import Key, Shop
-from .place import CACHE, WEB, Tiers
+from ..seed import absent, key_of, people
+from ..shop import Shop
+from .place import CACHE, WEB, Tiers, known_tiers
 
 _CIDR = "10.20.0.0/16"
 _SUBNETS = {WEB: "10.20.1.0/24", CACHE: "10.20.2.0/24"}
@@ -24,6 +24,13 @@ def seed(shop: Shop) -> tuple[Shop, Tiers]:
     """Make VPC, subnets, groups, a web server, the cache's interface, and the rule between; return shop and tiers."""
     people(shop)
     probe_document(shop)
+    for user, may in _USERS.items():
+        _user(shop, user, may)
+    seeded = shop.with_keys({user: key_of(shop, user, user) for user in _USERS})
+    return seeded, known_tiers(seeded) or _made(seeded)
+
+
+def _made(shop: Shop) -> Tiers:
     profile = _managed(shop)
     ec2 = shop.client("ec2")
     vpc = ec2.create_vpc(CidrBlock=_CIDR)["Vpc"]["VpcId"]
@@ -45,7 +52,7 @@ def seed(shop: Shop) -> tuple[Shop, Tiers]:
     addresses[WEB] = server["PrivateIpAddress"]
     tiers = Tiers(vpc=vpc, groups=groups, subnets=subnets, addresses=addresses, server=server["InstanceId"])
     ec2.authorize_security_group_ingress(GroupId=groups[CACHE], IpPermissions=[tiers.rule])
-    return shop.with_keys({user: _key(shop, user, may) for user, may in _USERS.items()}), tiers
+    return tiers
 
 
 def probe_document(shop: Shop) -> None:
@@ -68,9 +75,10 @@ def _managed(shop: Shop) -> str:
     return name
 
 
-def _key(shop: Shop, user: str, statement: dict[str, object]) -> Key:
+def _user(shop: Shop, user: str, statement: dict[str, object]) -> None:
     iam = shop.client("iam")
-    iam.create_user(UserName=user)
+    try:
+        iam.create_user(UserName=user)
+    except ClientError as error:
+        absent(error, "EntityAlreadyExists")
     iam.put_user_policy(UserName=user, PolicyName="work", PolicyDocument=policies.text(policies.document(statement)))
-    made = iam.create_access_key(UserName=user)["AccessKey"]
-    return Key(access_key_id=made["AccessKeyId"], secret_access_key=made["SecretAccessKey"])

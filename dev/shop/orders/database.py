@@ -3,9 +3,10 @@
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 
 from psycopg import sql
 
@@ -52,6 +53,12 @@ class Database:
         host, port = self.place
         return f"postgresql://{role}:{self.passwords[role]}@{host}:{port}/postgres?sslmode=disable"
 
+    @classmethod
+    def reached_at(cls, host: str, port: int, passwords: Mapping[str, str]) -> "Database":
+        """Return one that runs in another process: for its connections, not for its administrator."""
+        server = databases.Server(host=host, port=port, pid=0, folder=Path())
+        return cls(server=server, passwords=dict(passwords))
+
     def has_index(self) -> bool:
         """Tell whether the index is there and valid."""
         with databases.admin(self.server) as admin:
@@ -78,6 +85,13 @@ class Database:
         if row is None or row[0] is None:
             raise LookupError("no web host has a session")
         return datetime.fromisoformat(str(row[0]))
+
+    def build_index(self) -> None:
+        """Build the index anew; an invalid rest of another attempt goes first."""
+        with databases.admin(self.server) as admin:
+            admin.execute("DROP INDEX IF EXISTS orders.items_order_id")
+            admin.execute("SET ROLE orders_owner")
+            admin.execute(INDEX)
 
     def idle(self, *, seconds: float = 0) -> dict[str, int]:
         """Return how many sessions of the web hosts have done nothing for so long, by host."""

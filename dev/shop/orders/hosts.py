@@ -168,9 +168,8 @@ class Hosts:
             serving = list(self._serving)
         for thread in serving:
             thread.join()
+        self.give_back()
         for host in self.hosts:
-            for connection in host.leaked:
-                connection.close()
             host.way.close()
 
     def _come(self) -> None:
@@ -222,6 +221,13 @@ class Hosts:
                     return self.failing() > 0.5
 
         return wait_until(refused, seconds=seconds, every=0.05)
+
+    def give_back(self) -> None:
+        """Close what was leaked, as a rolled-back release does."""
+        for host in self.hosts:
+            leaked, host.leaked = host.leaked, []
+            for connection in leaked:
+                connection.close()
 
     @property
     def leaked(self) -> int:

@@ -1,33 +1,18 @@
 """What goes wrong with the cache, each done over the wire by who does it."""
 
 import contextlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from dev.processes import wait_until
 
+from ..faults import Fault
 from ..shop import Shop, ShopError
 from . import seed
-from .place import GROUP, cache
+from .place import GROUP, answers, cache, client_of
 
 _SECONDS = 60.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fault:
-    """One thing that goes wrong. Shape: as `dev.shop.faults.Fault`; `act` waits until it has happened."""
-
-    name: str
-    title: str
-    ticket: str
-    actor: str
-    example: str
-    act: Callable[[Shop], None]
-    heal: Callable[[Shop], None]
 
 
 def _fail_over(shop: Shop) -> None:
@@ -43,18 +28,29 @@ def _swapped(shop: Shop, former: str) -> bool:
     return found.primary != former and found.status == "available"
 
 
+def _has_failed_over(shop: Shop) -> bool:
+    """Without automatic failover it is what people made of a primary that was lost."""
+    (group,) = shop.client("elasticache").describe_replication_groups(ReplicationGroupId=GROUP)["ReplicationGroups"]
+    return group["AutomaticFailover"] == "enabled" and cache(shop).primary != f"{GROUP}-001"
+
+
 def _lose_primary(shop: Shop) -> None:
-    """The primary's server ends, and automatic failover was turned off some time before."""
-    found = cache(shop)
-    host, port = found.nodes[found.primary]
-    with (
-        contextlib.suppress(redis.ConnectionError),
-        redis.Redis(host=host, port=port, retry=Retry(NoBackoff(), 0)) as client,
-    ):
+    """Automatic failover was turned off some time before, and the primary's server ends."""
+    admin = shop.client("elasticache", "cache-admin")
+    (found,) = admin.describe_replication_groups(ReplicationGroupId=GROUP)["ReplicationGroups"]
+    if found["AutomaticFailover"] == "enabled":
+        admin.modify_replication_group(ReplicationGroupId=GROUP, AutomaticFailoverEnabled=False)
+    now = cache(shop)
+    with contextlib.suppress(redis.ConnectionError), client_of(now.nodes[now.primary]) as client:
         client.shutdown(nosave=True)
 
 
-FAULTS = {
+def _is_lost(shop: Shop) -> bool:
+    found = cache(shop)
+    return not answers(found.nodes[found.primary])
+
+
+FAULTS: Mapping[str, Fault] = {
     fault.name: fault
     for fault in (
         Fault(
@@ -63,17 +59,19 @@ FAULTS = {
             ticket="INC-2023-1654",
             actor="user cache-admin",
             example="cache-failover-done.yaml",
+            parts=(seed.replication_group,),
+            is_broken=_has_failed_over,
             act=_fail_over,
-            heal=seed.replication_group,
         ),
         Fault(
             name="cache-primary-lost",
             title="the primary is gone, and automatic failover is off",
             ticket="INC-2024-0201",
-            actor="the node's own host",
+            actor="user cache-admin; the node's own host",
             example="cache-primary-lost.yaml",
+            parts=(seed.replication_group,),
+            is_broken=_is_lost,
             act=_lose_primary,
-            heal=lambda shop: seed.replication_group(shop, automatic_failover=False),
         ),
     )
 }

@@ -34,6 +34,12 @@ def seed(shop: Shop, *, clinging: int) -> None:
         FLEET.release(shop, {"release": str(release), "cache": client}, desired)
 
 
+def launch_anew(shop: Shop) -> None:
+    """End all hosts, and launch them as they were: half of them with a client that handles no failover."""
+    FLEET.retire(shop)
+    seed(shop, clinging=HOSTS // 2)
+
+
 @dataclass(kw_only=True)
 class Customer:
     """Customers of one of the hosts that serve at the time, one request after the other. Shape: `slot` chooses it."""
@@ -156,7 +162,7 @@ class Hosts:
 
 
 @contextlib.contextmanager
-def hosts(shop: Shop, *, clinging: int = 2, rate: float = 10) -> Iterator[Hosts]:
+def hosts(shop: Shop, *, clinging: int = HOSTS // 2, rate: float = 10) -> Iterator[Hosts]:
     """Launch the hosts, and let customers come to each, `rate` a second."""
     seed(shop, clinging=clinging)
     directory = Directory(shop=shop, fleet=FLEET)

@@ -1,7 +1,15 @@
 """Where the sessions are kept: the replication group, its endpoint and its nodes."""
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from dev.loopback import address
 
 from ..fleet import Fleet
 from ..shop import Shop, ShopError
@@ -57,3 +65,31 @@ def cache(shop: Shop) -> Cache:
 
 def _place(endpoint: Any) -> Place:
     return str(endpoint["Address"]), int(endpoint["Port"])
+
+
+@contextlib.contextmanager
+def client_of(place: Place) -> "Iterator[redis.Redis]":
+    """Yield a client of a node's own address that tries once."""
+    host, port = place
+    retry = Retry(NoBackoff(), 0)
+    with redis.Redis(host=host, port=port, retry=retry, socket_timeout=5, decode_responses=True) as client:
+        yield client
+
+
+def answers(place: Place) -> bool:
+    """Tell whether a node answers."""
+    with contextlib.suppress(redis.RedisError, OSError), client_of(place) as client:
+        return bool(client.ping())
+    return False
+
+
+def is_in_sync(place: Place) -> bool:
+    """Tell whether a replica has all that its primary has."""
+    with contextlib.suppress(redis.RedisError, OSError), client_of(place) as client:
+        return bool(client.info("replication").get("master_link_status") == "up")
+    return False
+
+
+def hosts_network() -> str:
+    """Return the network of the hosts, which are the checkout's own addresses: the operator is no host."""
+    return address().rpartition(".")[0] + ".0/24"

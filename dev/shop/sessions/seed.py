@@ -5,11 +5,11 @@ from botocore.exceptions import ClientError
 from dev.processes import wait_until
 
 from .. import policies
-from ..seed import people
-from ..shop import Key, Shop, ShopError
-from .place import GROUP, NAMESPACE, cache
+from ..seed import absent, key_of, people
+from ..shop import Shop, ShopError
+from .place import GROUP, NAMESPACE, answers, cache, is_in_sync
 
-_SECONDS = 60.0
+_SECONDS = 120.0
 #: Who does what here: the host's own identity publishes, an engineer fails over.
 _USERS = {
     "sessions": {"Effect": "Allow", "Action": "cloudwatch:PutMetricData", "Resource": "*"},
@@ -28,14 +28,15 @@ _USERS = {
 def seed(shop: Shop, *, automatic_failover: bool = True) -> Shop:
     """Make the group, its people and the operator's roles; return the shop with their keys."""
     people(shop)
-    keys = {user: _user(shop, user, statement) for user, statement in _USERS.items() if user not in shop.keys}
-    seeded = shop.with_keys(keys)
+    for user, statement in _USERS.items():
+        _user(shop, user, statement)
+    seeded = shop.with_keys({user: key_of(shop, user, user) for user in _USERS})
     replication_group(seeded, automatic_failover=automatic_failover)
     return seeded
 
 
 def replication_group(shop: Shop, *, automatic_failover: bool = True) -> None:
-    """The group: two nodes, available, the first one the primary."""
+    """The group: two nodes, available, the first one the primary; one that is gone is replaced first, as AWS does."""
     client = shop.client("elasticache")
     try:
         found = client.describe_replication_groups(ReplicationGroupId=GROUP)["ReplicationGroups"][0]
@@ -50,14 +51,24 @@ def replication_group(shop: Shop, *, automatic_failover: bool = True) -> None:
             CacheNodeType="cache.r7g.large",
         )["ReplicationGroup"]
     _wait_available(shop)
-    first = f"{GROUP}-001"
+    first, now = f"{GROUP}-001", cache(shop)
+    if not answers(now.nodes[now.primary]):
+        found["AutomaticFailover"] = _promote(shop, now.replica)
     if cache(shop).primary != first:
-        client.modify_replication_group(ReplicationGroupId=GROUP, AutomaticFailoverEnabled=False)
-        client.modify_replication_group(ReplicationGroupId=GROUP, PrimaryClusterId=first, ApplyImmediately=True)
-        _wait_available(shop)
-        found["AutomaticFailover"] = "disabled"
+        if not wait_until(lambda: is_in_sync(now.nodes[first]), seconds=_SECONDS, every=0.2):
+            raise ShopError(f"node {first} was not replaced within {_SECONDS:g} s")
+        found["AutomaticFailover"] = _promote(shop, first)
     if (found["AutomaticFailover"] == "enabled") != automatic_failover:
         client.modify_replication_group(ReplicationGroupId=GROUP, AutomaticFailoverEnabled=automatic_failover)
+
+
+def _promote(shop: Shop, node: str) -> str:
+    """Make a replica the primary, which AWS does only without automatic failover; return that setting as it is now."""
+    client = shop.client("elasticache")
+    client.modify_replication_group(ReplicationGroupId=GROUP, AutomaticFailoverEnabled=False)
+    client.modify_replication_group(ReplicationGroupId=GROUP, PrimaryClusterId=node, ApplyImmediately=True)
+    _wait_available(shop)
+    return "disabled"
 
 
 def _wait_available(shop: Shop) -> None:
@@ -65,16 +76,13 @@ def _wait_available(shop: Shop) -> None:
         raise ShopError(f"replication group {GROUP} is {cache(shop).status}, not available, after {_SECONDS:g} s")
 
 
-def _user(shop: Shop, user: str, statement: dict[str, object]) -> Key:
+def _user(shop: Shop, user: str, statement: dict[str, object]) -> None:
     iam = shop.client("iam")
     try:
         iam.create_user(UserName=user)
     except ClientError as error:
-        if error.response["Error"]["Code"] != "EntityAlreadyExists":
-            raise
+        absent(error, "EntityAlreadyExists")
     iam.put_user_policy(UserName=user, PolicyName="work", PolicyDocument=policies.text(policies.document(statement)))
-    made = iam.create_access_key(UserName=user)["AccessKey"]
-    return Key(access_key_id=made["AccessKeyId"], secret_access_key=made["SecretAccessKey"])
 
 
 __all__ = ["NAMESPACE", "replication_group", "seed"]
