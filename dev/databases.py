@@ -94,19 +94,46 @@ def postgres(
         command = [programs / "initdb", "-D", data, "-U", "postgres", "-E", "UTF8", "--locale=C", "-N"]
         command += ["--auth-local=trust", "--auth-host=scram-sha-256", "--no-instructions"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=folder, **owner)
-        port = port or free_ports(host, 1)[0]
-        options = {
-            "listen_addresses": host,
-            "unix_socket_directories": str(folder),
-            "fsync": "off",
-            "synchronous_commit": "off",
-            "full_page_writes": "off",
-            **(settings or {}),
-        }
-        arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-        command = [programs / "postgres", "-D", data, "-p", str(port), *arguments]
-        with _running(command, folder, host, port, ready=_lets_in, stop_with=signal.SIGINT) as server:
+        with _serving(programs, folder, host, port, settings) as server:
             yield server
+
+
+@contextlib.contextmanager
+def standby(
+    primary: Server, host: str = "127.0.0.1", *, settings: Mapping[str, str] | None = None, port: int | None = None
+) -> Iterator[Server]:
+    """Run a copy of a PostgreSQL that follows it by streaming replication, until it is promoted.
+
+    Shape: `settings` are the primary's own: a standby takes no fewer connections. Errors: RuntimeError with its last
+    log lines where it does not start.
+    """
+    with _folder("standby-") as folder:
+        programs, data, owner = _postgres_programs(folder), folder / "data", _owner()
+        command = [programs / "pg_basebackup", "-D", data, "-h", primary.folder, "-p", str(primary.port)]
+        command += ["-U", "postgres", "--checkpoint=fast", "--wal-method=stream", "--write-recovery-conf", "--no-sync"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=folder, env=inherited(), **owner)
+        with _serving(programs, folder, host, port, settings) as server:
+            yield server
+
+
+@contextlib.contextmanager
+def _serving(
+    programs: Path, folder: Path, host: str, port: int | None, settings: Mapping[str, str] | None
+) -> Iterator[Server]:
+    """Serve the folder's data."""
+    port = port or free_ports(host, 1)[0]
+    options = {
+        "listen_addresses": host,
+        "unix_socket_directories": str(folder),
+        "fsync": "off",
+        "synchronous_commit": "off",
+        "full_page_writes": "off",
+        **(settings or {}),
+    }
+    arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+    command = [programs / "postgres", "-D", folder / "data", "-p", str(port), *arguments]
+    with _running(command, folder, host, port, ready=_lets_in, stop_with=signal.SIGINT) as server:
+        yield server
 
 
 def _lets_in(server: Server) -> bool:

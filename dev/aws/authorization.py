@@ -82,6 +82,7 @@ def _request(need: Need, principal: Principal) -> Request:
             *(() if nobody else (("aws:PrincipalAccount", principal.account),)),
             # The simulator stands for AWS's TLS endpoint, whatever carries the bytes on loopback.
             ("aws:SecureTransport", "true"),
+            *((("aws:TokenIssueTime", principal.issued_at.isoformat()),) if principal.issued_at is not None else ()),
             *((f"s3:ExistingObjectTag/{tag}", value) for tag, value in _object_tags(need.resource).items()),
         ),
     )

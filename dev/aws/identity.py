@@ -9,7 +9,7 @@ import re
 import secrets
 import string
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -36,6 +36,8 @@ class Principal:
     session_policies: tuple[str, ...] = ()
     #: Made for a running function, by Lambda itself.
     by_lambda: bool = False
+    #: When the session's credentials were issued; None for what is no session.
+    issued_at: datetime | None = None
 
     @property
     def admin(self) -> bool:
@@ -69,8 +71,9 @@ class Sessions:
         """Return fresh credentials of a principal."""
         letters = string.ascii_uppercase + string.digits
         key = "ASIA" + "".join(secrets.choice(letters) for _ in range(16))
-        until = self.now() + duration
-        self._principals[key] = principal, until
+        issued = self.now()
+        until = issued + duration
+        self._principals[key] = replace(principal, issued_at=issued), until
         return Credentials(
             access_key_id=key,
             secret_access_key=secrets.token_urlsafe(30),

@@ -229,7 +229,7 @@ def redacted(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return a call's arguments without secrets and without payloads: what a journal may hold."""
     hidden = {
         "Body", "ZipFile", "Payload", "Plaintext", "SecretString", "SecretBinary", "Password", "CiphertextBlob",
-        "UserData",
+        "UserData", "MasterUserPassword", "AuthToken",
     }  # fmt: skip
     return {
         key: (f"({len(value) if hasattr(value, '__len__') else 1} hidden)" if key in hidden else _redacted(value))

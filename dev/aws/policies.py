@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -133,6 +134,8 @@ _OPERATORS: dict[str, Callable[[str, str], bool]] = {
     "ArnLike": like,
     "ArnEquals": like,
     "Bool": lambda value, wanted: value.lower() == wanted.lower(),
+    "DateLessThan": lambda value, wanted: _instant(value) < _instant(wanted),
+    "DateGreaterThan": lambda value, wanted: _instant(value) > _instant(wanted),
 }
 #: Condition keys that a request of ours always answers. Others in `_ABSENT` are known to be absent from it.
 _ABSENT = frozenset(
@@ -140,6 +143,8 @@ _ABSENT = frozenset(
         *("aws:sourceaccount", "aws:sourcearn", "sts:externalid", "kms:viaservice", "kms:calleraccount"),
         # Whoever signs nothing is nobody.
         *("aws:principalarn", "aws:principalaccount"),
+        # Only what was issued for a while has an instant of issue.
+        "aws:tokenissuetime",
     }
 )
 #: Keys that stand for as many as there are tags: absent where there is no such tag.
@@ -161,6 +166,15 @@ def holds(condition: Mapping[str, Any], request: Request) -> bool:
             if value is None or not any(compare(value, _text(w)) for w in listed(wanted)):
                 return False
     return True
+
+
+def _instant(text: str) -> datetime:
+    """Return an instant of a condition. Errors: Refused for what is none."""
+    try:
+        at = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        raise Refused("MalformedPolicyDocument", f"{text} is no instant") from None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def _text(value: Any) -> str:

@@ -143,7 +143,7 @@ class Simulator:
         if environ.get("PATH_INFO", "").startswith(PREFIX):
             reply: Reply | None = self._control.answer(environ)
         else:
-            reply = self._pipeline.answer(environ)
+            reply = self._served(environ) or self._pipeline.answer(environ)
         if reply is None:
             # No answer at all is what a caller gets whose request was lost on the way.
             environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
@@ -156,6 +156,13 @@ class Simulator:
         phrase = HTTPStatus(reply.status).phrase if reply.status in HTTPStatus._value2member_map_ else "Unknown"
         start_response(f"{reply.status} {phrase}", headers)
         return [] if head else [reply.body]
+
+    def _served(self, environ: Environ) -> Reply | None:
+        """Return what a service answers to a request that is no AWS call; None where none does."""
+        if "HTTP_AUTHORIZATION" in environ:
+            return None
+        with self._pipeline.lock:
+            return next((reply for service in self._services if (reply := service.serve(environ)) is not None), None)
 
 
 def _scratch(state_dir: Path | None) -> Path:

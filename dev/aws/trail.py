@@ -240,7 +240,11 @@ def _resources(call: Call, principal: Principal) -> list[tuple[str, str]]:
         "LaunchTemplateId": "AWS::EC2::LaunchTemplate",
         "InstanceId": "AWS::EC2::Instance",
         "ReplicationGroupId": "AWS::ElastiCache::ReplicationGroup",
+        "CacheClusterId": "AWS::ElastiCache::CacheCluster",
+        "DBInstanceIdentifier": "AWS::RDS::DBInstance",
+        "SourceDBInstanceIdentifier": "AWS::RDS::DBInstance",
         "GroupId": "AWS::EC2::SecurityGroup",
+        "apiKey": "AWS::ApiGateway::ApiKey",
     }
     for member, kind in types.items():
         value = call.arguments.get(member)

@@ -128,6 +128,7 @@ SAMPLES: Mapping[str, Sample] = {
     "security-incident": Sample(
         {
             "accessKeyId": "AKIAIOSFODNN7EXAMPLE",
+            "apiKeyId": "a1b2c3d4e5",
             "windowStart": "2026-01-14T14:00:00Z",
             "windowEnd": "2026-01-14T16:00:00Z",
             "evidenceBucket": "evidence",

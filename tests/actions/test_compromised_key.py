@@ -198,6 +198,25 @@ def test_no_call_and_no_key_are_no_answer_about_other_ways_in() -> None:
     assert (left.reason, [f.reason for f in left.found]) == ("KeyUnknown", ["PersistenceByActor"])
 
 
+def test_a_silent_cloudtrail_leaves_open_what_was_made_with_a_dead_key() -> None:
+    """The key can't be used: that no other was made with it is not known."""
+    dead = {"iam.list_access_keys": [key(KEY, "Inactive")]}
+    silent = CHECK.findings(KEYS, CHECK.observe(KEYS, a_reader(**dead)))
+    assert isinstance(silent, Unclear)
+    assert silent.reason == "NoCalls"
+    assert CHECK.findings(KEYS, CHECK.observe(KEYS, a_reader(event(1), **dead))) == []
+
+
+def test_calls_of_the_last_fifteen_minutes_may_be_missing() -> None:
+    """What is found is found; that there is no other is not said before CloudTrail shows the whole window."""
+    recent = KEYS.model_copy(update={"window_end": NOW - timedelta(minutes=14)})
+    for events, reasons in (((event(1),), []), ((event(1, "CreateUser"),), ["PersistenceByActor"])):
+        answer = PERSISTENCE.findings(recent, PERSISTENCE.observe(recent, a_reader(*events)))
+        assert isinstance(answer, Unclear)
+        assert (answer.reason, [f.reason for f in answer.found]) == ("WindowTooRecent", reasons)
+    assert PERSISTENCE.findings(KEYS, PERSISTENCE.observe(KEYS, a_reader(event(1)))) == ()
+
+
 def test_more_events_than_were_read_prove_nothing() -> None:
     """No other way in among a hundred events says nothing of the rest."""
     facts = PERSISTENCE.observe(KEYS, a_reader(*(event(n) for n in range(100))))

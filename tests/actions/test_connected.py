@@ -54,7 +54,7 @@ CONNECT = ConnectInputs(host="db.shop", port=5432)
 
 def rows(*given: dict[str, Any], truncated: bool = False) -> Rows:
     """Return an answer of PostgreSQL."""
-    return Rows(rows=given, truncated=truncated, withheld=0, elapsed=ELAPSED)
+    return Rows(rows=given, truncated=truncated, withheld=0, sees_all=True, elapsed=ELAPSED)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +81,16 @@ def test_the_first_row_can_be_named() -> None:
     assert output["first"] == {"used": 97, "oldest": None}
     assert (output["count"], output["truncated"], output["seconds"]) == (2, False, 0.012)
     assert Query().findings(QUERY, facts) == []
+
+
+def test_rules_judge_rows_that_are_not_kept() -> None:
+    """What is bad may be in the last of many."""
+    many = rows(*[{"client": f"10.0.0.{i}", "held": i} for i in range(100)])
+    facts = Query().observe(QUERY.model_copy(update={"max_rows": 100}), ConnectedReader(many))
+    assert len(Query().output(facts).rows) < 100
+    judged = Query().judged(facts)
+    assert judged.rows[-1]["held"] == 99
+    assert not judged.truncated
 
 
 def test_no_rows_have_no_first() -> None:

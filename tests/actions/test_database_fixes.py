@@ -53,7 +53,7 @@ class DatabaseReader(DictReader):
         found = self._rows.pop(0)
         if isinstance(found, Exception):
             raise found
-        return Rows(rows=tuple(found), truncated=False, withheld=0, elapsed=ELAPSED)
+        return Rows(rows=tuple(found), truncated=False, withheld=0, sees_all=True, elapsed=ELAPSED)
 
 
 ELAPSED = timedelta(milliseconds=3)

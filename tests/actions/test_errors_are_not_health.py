@@ -133,7 +133,7 @@ def lacking(which: int) -> Callable[[str, str], NoReturn]:
 def empty(service: str, operation: str) -> Any:
     """Return what the adapters make of an answer with nothing in it. Errors: ReadError MalformedAnswer, as theirs."""
     if service == "postgres":
-        return Rows(rows=(), truncated=False, withheld=0, elapsed=_ELAPSED)
+        return Rows(rows=(), truncated=False, withheld=0, sees_all=True, elapsed=_ELAPSED)
     if service == "redis":
         return _empty_redis(operation)
     listed = READS[service, operation]
@@ -283,11 +283,20 @@ def test_empty_answers_are_no_health(runbook: ClusterRunbook, check: Check) -> N
 
 @pytest.mark.parametrize("used", [None, "many"], ids=["withheld", "no number"])
 def test_slots_that_were_not_counted_are_no_free_ones(used: str | None) -> None:
-    """As where sessions hide from a role that is no pg_monitor."""
+    """What the rules compare must be a number."""
     runbook = RUNBOOKS["database-performance"]
     (check,) = (c for c in runbook.spec.checks if c.name == "slots")
     row = {"used": used, "maximum": 97, "active": 0, "idle": 0, "idle_in_transaction": 0, "waiting": 0}
-    rows = Rows(rows=(row,), truncated=False, withheld=0, elapsed=_ELAPSED)
+    rows = Rows(rows=(row,), truncated=False, withheld=0, sees_all=True, elapsed=_ELAPSED)
+    assert ask(runbook, check, EndingReader(lambda service, operation: rows)) == Answer("Error")
+
+
+@pytest.mark.parametrize("name", ["slots", "holders", "longRunning", "blockers", "dominating"])
+def test_sessions_that_hide_are_no_quiet_server(name: str) -> None:
+    """As they do from a role that is no pg_monitor, and the server says nothing of it."""
+    runbook = RUNBOOKS["database-performance"]
+    (check,) = (c for c in runbook.spec.checks if c.name == name)
+    rows = Rows(rows=(), truncated=False, withheld=0, sees_all=False, elapsed=_ELAPSED)
     assert ask(runbook, check, EndingReader(lambda service, operation: rows)) == Answer("Error")
 
 

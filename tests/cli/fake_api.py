@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from incident_operator.api import KINDS, KubernetesObject
-from incident_operator.api.meta import API_VERSION
+from incident_operator.api.kinds import KINDS
+from incident_operator.api.meta import API_VERSION, KubernetesObject
 
 _PLURALS = {kind.resource.plural: kind.resource.kind for kind in KINDS}
 _ROOT = f"/apis/{API_VERSION}/"

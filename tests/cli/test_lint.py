@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from incident_operator.api import KINDS, KubernetesObject
 from incident_operator.api.crd import schema
+from incident_operator.api.kinds import KINDS
+from incident_operator.api.meta import KubernetesObject
 from incident_operator.core.expressions import compile_expression
 from tests.builders import a_runbook
 from tests.repo.files import ROOT

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from incident_operator.adapters import evaluator as module
+from incident_operator.adapters.evaluating import BATCH_SECONDS
 from incident_operator.adapters.evaluator import Evaluator
 
 VARIABLES = {"parameters": {"n": 3}, "checks": {}, "findings": [], "incident": {}, "now": ""}
@@ -63,7 +64,7 @@ async def test_a_child_that_is_given_no_time_is_waited_for(evaluator: Evaluator)
     assert evaluator._child is not None
     evaluator._child.send_signal(signal.SIGSTOP)
     batch = asyncio.create_task(evaluator.expressions(["1 + 1"], "input", VARIABLES, owner="r"))
-    await asyncio.wait({batch}, timeout=module.BATCH_SECONDS + 1)
+    await asyncio.wait({batch}, timeout=BATCH_SECONDS + 1)
     evaluator._child.send_signal(signal.SIGCONT)
     (answer,) = await batch
     assert answer.value == 2

@@ -18,6 +18,8 @@ from dev import databases
 from dev.databases import Server, admin
 from dev.loopback import address
 from dev.processes import wait_until
+from incident_operator.actions.ports import ReadError
+from incident_operator.actions.postgres import Query
 from incident_operator.actions.postgres_backends import (
     PROTECTED,
     BackendFacts,
@@ -321,18 +323,20 @@ def test_a_role_that_does_not_see_sessions_is_told_so(server: Server) -> None:
         assert hidden.reason == "NotVisible"
 
 
-def test_the_runbook_counts_no_slots_that_it_does_not_see(server: Server) -> None:
-    """The statement that ships: without a number its rules fail, and the check is Error."""
+@pytest.mark.parametrize("name", ["slots", "holders", "longRunning", "blockers", "dominating"])
+def test_the_runbook_counts_no_sessions_that_it_does_not_see(name: str, server: Server) -> None:
+    """The statements that ship: half of the sessions would pass for a quiet server."""
     path = Path(__file__).parents[2] / "manifests/runbooks/database-performance.yaml"
     runbook = ClusterRunbook.model_validate(yaml.safe_load(path.read_text()))
-    (statement,) = (c.inputs["statement"] for c in runbook.spec.checks if c.name == "slots")
+    (given,) = (c.inputs for c in runbook.spec.checks if c.name == name)
+    query, values = Query(), {**given, "arguments": ["{app}", 30] if "arguments" in given else []}
+    inputs = query.inputs_model.model_validate(values)
     blind = reader(server)
     blind.user = "blind"
     with session(server):
-        (seen,) = reader(server).postgres("database", statement).rows
-        (unseen,) = blind.postgres("database", statement).rows
-    assert 2 <= seen["used"] < seen["maximum"]
-    assert unseen["used"] is None
+        query.observe(inputs, reader(server))
+        with pytest.raises(ReadError, match=r"pg_stat_activity hides other roles' sessions .* GRANT pg_monitor"):
+            query.observe(inputs, blind)
 
 
 def call_of(server: Server, operation: str = "terminate_backends", **arguments: Any) -> Call:

@@ -7,7 +7,7 @@ import pytest
 
 from incident_operator.api.meta import Automation, Risk
 from incident_operator.api.plan import Capacity, Downstream, Hazard, Permission, Tier
-from incident_operator.api.run import Baseline
+from incident_operator.api.run import Baseline, FixStatus
 from incident_operator.core.approval import SOFT
 from incident_operator.core.draft import GrantedAccess, PlanDraft, Removal
 from incident_operator.core.gates import GateFacts, closed
@@ -21,6 +21,8 @@ FROZEN = a_grant(
         {"from": NOW - timedelta(hours=1), "until": NOW + timedelta(hours=1), "reason": "Black Friday"},
     ]
 )
+#: Evidence that the run has still to write.
+UNWRITTEN = FixStatus(name="collect", action="evidence.collect")
 
 
 def facts(*, plan: dict[str, Any] | None = None, **changes: Any) -> GateFacts:
@@ -72,6 +74,7 @@ def test_a_low_plan_within_its_grant_is_open() -> None:
         ({"plan": {"capacity": Capacity(healthy_before=1, healthy_after=0, minimum=2)}}, "HealthBudget"),
         ({"plan": {"common_cause": True}}, "CommonCause"),
         ({"plan": {"downstream": Downstream(used=70, added=20, maximum=100)}}, "DownstreamBudget"),
+        ({"plan": {"evidence_first": True}, "fixes": (UNWRITTEN,)}, "EvidenceMissing"),
         ({"plan": {"revert_of": "run-x-1-00000000"}}, "ApprovalMissing"),
     ],
 )
@@ -92,6 +95,32 @@ def test_each_fact_closes_its_gate(changes: dict[str, Any], gate: str) -> None:
 def test_a_budget_that_is_kept_blocks_nothing(plan: dict[str, Any]) -> None:
     """At the bound is within it."""
     assert names(facts(plan=plan)) == []
+
+
+@pytest.mark.parametrize(
+    ("fix", "blocks"),
+    [
+        ({"state": "Pending"}, True),
+        ({"state": "Blocked", "reason": "ApprovalMissing"}, True),
+        ({"state": "NoEffect"}, True),
+        ({"state": "Rejected"}, True),
+        ({"state": "NotApplicable", "reason": "BucketPublic"}, True),
+        ({"state": "NotApplicable", "reason": "NothingToCollect"}, True),
+        ({"state": "NotApplicable", "reason": "AlreadyCollected"}, False),
+        ({"state": "NotNeeded"}, False),
+        ({"state": "Helped"}, False),
+        ({"state": "Pending", "action": "iam.disable-credentials"}, False),
+    ],
+)
+def test_containment_waits_for_the_evidence_of_its_run(fix: dict[str, Any], blocks: bool) -> None:
+    """Written in this run or before it; what its findings do not call for is not waited for."""
+    told = FixStatus.model_validate({"name": "collect", "action": "evidence.collect", **fix})
+    found = names(facts(plan={"evidence_first": True}, fixes=(told,)))
+    assert found == (["EvidenceMissing"] if blocks else [])
+    assert names(facts(fixes=(told,))) == []
+    # People may know better: with a reason, by as many as must agree.
+    agreed = an_approval("alice", override=("EvidenceMissing",))
+    assert names(facts(plan={"evidence_first": True}, fixes=(told,), approvals=(agreed,))) == []
 
 
 def test_confidentiality_is_no_risk() -> None:
@@ -120,7 +149,9 @@ def test_every_soft_gate_and_no_hard_one_can_be_overridden() -> None:
             "capacity": Capacity(healthy_before=3, healthy_after=0, minimum=1),
             "common_cause": True,
             "downstream": Downstream(used=99, added=1, maximum=100),
+            "evidence_first": True,
         },
+        "fixes": (UNWRITTEN,),
     }
     blocked = closed(facts(**soft))
     assert {gate.name for gate in blocked} == SOFT

@@ -4,11 +4,12 @@ import os
 import shutil
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from dev import databases
 from dev.loopback import address
-from dev.processes import started_at
+from dev.processes import started_at, wait_until
 
 
 def test_both_start_where_their_user_can_not_reach_the_programs(
@@ -33,3 +34,21 @@ def test_both_start_where_their_user_can_not_reach_the_programs(
     for server in (postgres, valkey):
         assert started_at(server.pid) is None
         assert not server.folder.exists()
+
+
+def test_a_standby_follows_and_takes_writes_once_it_is_promoted() -> None:
+    """What the primary wrote is there; before it is promoted it refuses writes of its own."""
+    with databases.postgres(address()) as primary, databases.standby(primary, address()) as standby:
+        with databases.admin(primary) as writer:
+            writer.execute("CREATE TABLE notes AS SELECT 7 AS n")
+        with databases.admin(standby) as reader:
+
+            def arrived() -> bool:
+                return reader.execute("SELECT to_regclass('notes') IS NOT NULL").fetchone() == (True,)
+
+            assert wait_until(arrived, seconds=30)
+            with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+                reader.execute("INSERT INTO notes VALUES (8)")
+            reader.execute("SELECT pg_promote()")
+            reader.execute("INSERT INTO notes VALUES (8)")
+            assert reader.execute("SELECT sum(n) FROM notes").fetchone() == (15,)

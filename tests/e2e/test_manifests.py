@@ -16,7 +16,7 @@ import yaml
 from dev.controlplane.kubectl import Kubectl, KubectlError, Manifest, kustomized
 from dev.loopback import ROOT
 from dev.stack import OPERATOR, OPERATOR_NAMESPACE, Stack
-from incident_operator.adapters.evaluator import MEMORY_BYTES
+from incident_operator.adapters.evaluating import MEMORY_BYTES
 from incident_operator.settings import TOLD_WITHIN, Settings
 from tests.repo.files import tracked
 

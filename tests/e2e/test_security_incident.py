@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from dev.processes import wait_until
-from dev.shop.partners import seed
+from dev.shop.partners import api, seed
 from dev.shop.partners.faults import FAULTS
 from dev.shop.partners.grant import grant
 from dev.shop.partners.scraper import Scraper
@@ -48,7 +48,7 @@ def scraped(world: World) -> tuple[datetime, datetime]:
 
 
 def started(world: World, window: tuple[datetime, datetime], **parameters: Any) -> None:
-    """Open a confidential incident as alice, and apply the run that joins it."""
+    """Open a confidential incident as alice, and apply the run that joins it. A parameter of None is left out."""
     incident = {
         "apiVersion": "ops.shopsmart.com/v1alpha1",
         "kind": "Incident",
@@ -69,6 +69,8 @@ def started(world: World, window: tuple[datetime, datetime], **parameters: Any) 
         "evidenceBucket": seed.evidence_bucket(world.shop),
         **parameters,
     }
+    given = manifest["spec"]["parameters"].items()
+    manifest["spec"]["parameters"] = {name: value for name, value in given if value is not None}
     world.apply(manifest)
 
 
@@ -146,10 +148,95 @@ def test_evidence_that_cannot_be_written_and_a_key_of_our_own_are_said(partners:
         states = {(p.get("status") or {}).get("state") for p in world.plans() if p["spec"]["fix"] == "collectEvidence"}
         assert states
         assert "Helped" not in states
-        word = world.say("bob", "Reject", plan, reason="the feed would stop; the partner gets a new key first")
-        assert world.answer(word)["status"] == "True"
+        # Whoever agrees is told, and would have to say that they know (`--override EvidenceMissing`).
+        fixes = {fix["name"]: fix for step in world.status(RUN)["steps"] for fix in step.get("fixes", ())}
+        assert fixes["disableKey"]["reason"] == "EvidenceMissing", fixes
+        assert fixes["disableKey"]["message"].startswith("collectEvidence is ")
+        other = world.open_plan(RUN, "quarantineUser")
+        assert other["spec"]["askBecause"] == plan["spec"]["askBecause"]
+        for asked in (plan, other):
+            word = world.say("bob", "Reject", asked, reason="the feed would stop; the partner gets a new key first")
+            assert world.answer(word)["status"] == "True"
         status = world.finished(RUN)
     assert outcome(status).startswith("Unresolved/"), story(status)
     assert [c["operation"] for c in world.changes_by_operator() if c["outcome"] == "OK"] == []
     assert evidence(world) == {}
     assert world.dump() == before
+
+
+def scraped_api(world: World, thief: api.Caller) -> tuple[datetime, datetime]:
+    """Let the API's key be used, wait until the access log shows all of it, and return the window."""
+    start = Clock().now() - timedelta(seconds=2)
+    assert [thief.once()[0] for _ in range(5)] == [200] * 5
+    end = Clock().now()
+    logs = world.shop.client("logs")
+
+    def logged() -> int:
+        found = logs.filter_log_events(logGroupName=api.LOG_GROUP)["events"]
+        return sum(seed.SCRAPER in event["message"] for event in found)
+
+    assert wait_until(lambda: logged() == 5, seconds=60, every=0.25)
+    return start, end
+
+
+def test_a_scraped_api_key_is_disabled_partners_are_served_and_the_undo_is_exact(partners: World) -> None:
+    """Evidence first, by itself; the key with two people's word; the other partner feels nothing."""
+    world = partners
+    world.shop = api.seed(world.shop, world.folder)
+    key = world.shop.keys[api.FEED].access_key_id
+    thief = api.Caller(shop=world.shop, who=api.FEED, address=seed.SCRAPER)
+    window = scraped_api(world, thief)
+    with api.Caller(shop=world.shop, who=api.MARKET, rate=2) as market, world.operator():
+        before = world.dump()
+        started(world, window, accessKeyId=None, apiKeyId=key)
+        plan = world.open_plan(RUN, "disableApiKey")
+        assert wait_until(lambda: bool(evidence(world)), seconds=60, every=0.25), world.log()
+        assert operations(world) == ["PutObject"]
+        assert thief.once()[0] == 200
+        assert plan["spec"]["askBecause"] == ["ContainmentIsForPeople"]
+        assert (plan["spec"]["tier"], plan["spec"]["risk"]) == ("Security", "Disruptive")
+        assert plan["spec"]["touches"] == [f"arn:aws:apigateway:us-east-1::/apikeys/{key}"]
+        approved(world, plan, "bob", "carol")
+        status = world.finished(RUN)
+        assert outcome(status) == "Resolved/Runbook", story(status)
+        assert thief.once() == (403, {"message": "Forbidden"})
+        assert wait_until(lambda: market.counts[200] > 0, seconds=30)
+        assert set(market.counts) == {200}
+        assert operations(world) == ["PutObject", "UpdateApiKey"]
+        (body,) = evidence(world).values()
+        head, *lines = [json.loads(line) for line in body.decode().splitlines()]
+        assert (head["apiKeyId"], head["addresses"]) == (key, {seed.SCRAPER: 5})
+        told = [dict(zip(head["columns"], line, strict=True)) for line in lines]
+        assert {(line["method"], line["path"], line["status"]) for line in told} == {("GET", "/customers", "200")}
+        # A key's value is nowhere: neither in the evidence nor in what is stored for people.
+        stored = json.dumps([status, world.plans()]) + body.decode()
+        assert world.shop.keys[api.FEED].secret_access_key not in stored
+        before["buckets"][seed.evidence_bucket(world.shop)]["objects"] = world.dump()["buckets"][
+            seed.evidence_bucket(world.shop)
+        ]["objects"]
+        after = world.dump()
+        assert after["apiKeys"][f"us-east-1/{key}"].pop("enabled") is False
+        expected = json.loads(json.dumps(before))
+        expected["apiKeys"][f"us-east-1/{key}"].pop("enabled")
+        assert after == expected
+        undone(world)
+        assert thief.once()[0] == 200
+    assert world.dump() == before
+
+
+def undone(world: World) -> None:
+    """Put the API key's fix back on two people's word, and wait until it is."""
+    (applied,) = [p for p in world.plans() if p["spec"]["fix"] == "disableApiKey" and p["status"].get("startedAt")]
+    word = world.say("bob", "Revert", applied, reason="the partner has rotated its key, and this one is watched")
+    assert world.answer(word)["status"] == "True"
+    backs: list[dict[str, Any]] = []
+
+    def proposed() -> bool:
+        backs[:] = [p for p in world.plans() if p["spec"].get("revertOf") == applied["metadata"]["name"]]
+        return bool(backs)
+
+    assert wait_until(proposed, seconds=60, every=0.25), world.log()
+    # Of a confidential incident this, too, is the Security tier's: two people, and never who asked for the run.
+    approved(world, backs[0], "bob", "carol")
+    done = ["PutObject", "UpdateApiKey", "UpdateApiKey"]
+    assert wait_until(lambda: operations(world) == done, seconds=60, every=0.25), world.log()

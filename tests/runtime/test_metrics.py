@@ -21,7 +21,7 @@ from incident_operator.adapters.kube import Kube, asked
 from incident_operator.adapters.pool import Pool
 from incident_operator.adapters.store import Store
 from incident_operator.adapters.tally import Tally
-from incident_operator.api import GROUP, VERSION
+from incident_operator.api.meta import GROUP, VERSION
 from incident_operator.api.plan import GateVerdict, RemediationPlanStatus
 from incident_operator.api.run import FixState, FixStatus, IncidentRunStatus, Now, RunPhase, StepStatus
 from incident_operator.runtime.leader import Leader

@@ -1,5 +1,6 @@
 """Services that behave where moto only keeps records: one file each, or a few that belong together."""
 
+from .apigateway import ApiGateway
 from .balancing import Balancing
 from .elasticache import ElastiCache
 from .instances import Instances
@@ -12,7 +13,7 @@ from .storage import Storage
 __all__ = ["Forward", "Handler", "Needs", "Parts", "Service", "all_of"]
 
 #: Add yours here.
-_KINDS: tuple[type[Service], ...] = (Instances, Balancing, Scaling, Rds, Storage, ElastiCache, Commands)
+_KINDS: tuple[type[Service], ...] = (Instances, Balancing, Scaling, Rds, Storage, ElastiCache, ApiGateway, Commands)
 
 
 def all_of(parts: Parts) -> tuple[Service, ...]:

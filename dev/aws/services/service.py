@@ -13,7 +13,7 @@ from ..clock import Clock
 from ..identity import Principal
 from ..permissions import Need
 from ..telemetry import Delayed, Metrics
-from ..wire import Call, Reply
+from ..wire import Call, Environ, Reply
 
 Forward = Callable[[], Reply]
 Handler = Callable[[Call, Principal, Forward], Reply]
@@ -60,6 +60,10 @@ class Service:
 
     def touched(self, call: Call, account: str) -> Any:
         """Return the present state of what a changing call of this service is about; None for what has none."""
+        return None
+
+    def serve(self, environ: Environ) -> Reply | None:
+        """Answer a request that is no AWS call but to what the service serves; None for what it does not."""
         return None
 
     def keep_house(self) -> None:

@@ -15,6 +15,14 @@ INSTANCE = "shopsmart-prod-db"
 MAX_CONNECTIONS = 40
 #: Kept for roles with pg_use_reserved_connections: who repairs must get in when nobody else does.
 RESERVED = 4
+SETTINGS = {
+    "max_connections": str(MAX_CONNECTIONS),
+    "reserved_connections": str(RESERVED),
+    "superuser_reserved_connections": "3",
+    "shared_preload_libraries": "pg_stat_statements",
+    "max_parallel_workers_per_gather": "0",
+    "jit": "off",
+}
 INDEX = "CREATE INDEX CONCURRENTLY items_order_id ON orders.items (order_id)"
 #: Forty of each customer: without the index a page reads all items as often, which takes a second of CPU or more.
 _ORDERS = 4_000
@@ -23,15 +31,25 @@ _ITEMS = 400_000
 
 @dataclass(frozen=True, kw_only=True)
 class Database:
-    """A database that runs. Shape: `passwords` by role: app (the web hosts), and the operator's three."""
+    """A database that runs.
+
+    Shape: `passwords` by role: app (the web hosts), the operator's three, and postgres, RDS's master user. `endpoint`
+    is where its clients go, if not straight to the server.
+    """
 
     server: databases.Server
     passwords: dict[str, str] = field(repr=False)
+    endpoint: tuple[str, int] | None = None
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Where clients go."""
+        return self.endpoint or (self.server.host, self.server.port)
 
     def url(self, role: str) -> str:
         """Return a role's connection, as its Secret has it."""
-        server = self.server
-        return f"postgresql://{role}:{self.passwords[role]}@{server.host}:{server.port}/postgres?sslmode=disable"
+        host, port = self.place
+        return f"postgresql://{role}:{self.passwords[role]}@{host}:{port}/postgres?sslmode=disable"
 
     def has_index(self) -> bool:
         """Tell whether the index is there and valid."""
@@ -63,15 +81,8 @@ def database() -> Iterator[Database]:
     passwords = {
         role: secrets.token_hex(12) for role in ("app", "incident_reader", "incident_operator", "orders_owner")
     }
-    settings = {
-        "max_connections": str(MAX_CONNECTIONS),
-        "reserved_connections": str(RESERVED),
-        "superuser_reserved_connections": "3",
-        "shared_preload_libraries": "pg_stat_statements",
-        "max_parallel_workers_per_gather": "0",
-        "jit": "off",
-    }
-    with databases.postgres(address(), settings=settings) as server:
+    master = secrets.token_hex(12)
+    with databases.postgres(address(), settings=SETTINGS) as server:
         # It has a machine of its own in production; here it must not take this one from the operator when it is slow.
         postmaster = int((server.folder / "data" / "postmaster.pid").read_text().split()[0])
         os.setpriority(os.PRIO_PROCESS, postmaster, os.getpriority(os.PRIO_PROCESS, postmaster) + 5)
@@ -84,6 +95,7 @@ def database() -> Iterator[Database]:
             for role, password in passwords.items():
                 statement = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}")
                 admin.execute(statement.format(sql.Identifier(role), sql.Literal(password)))
+            admin.execute(sql.SQL("ALTER ROLE postgres PASSWORD {}").format(sql.Literal(master)))
             admin.execute("GRANT pg_monitor, pg_use_reserved_connections TO incident_reader, incident_operator")
             admin.execute("GRANT pg_use_reserved_connections TO orders_owner")
             admin.execute("GRANT pg_signal_backend TO incident_operator")
@@ -101,5 +113,7 @@ def database() -> Iterator[Database]:
             admin.execute("ANALYZE orders.orders, orders.items")
             admin.execute("GRANT USAGE ON SCHEMA orders TO app, incident_reader")
             admin.execute("GRANT SELECT ON ALL TABLES IN SCHEMA orders TO app")
+            admin.execute("CREATE TABLE orders.visits (customer int NOT NULL, at timestamptz DEFAULT now())")
+            admin.execute("GRANT INSERT ON orders.visits TO app")
             admin.execute("RESET ROLE")
-        yield Database(server=server, passwords=passwords)
+        yield Database(server=server, passwords={**passwords, "postgres": master})

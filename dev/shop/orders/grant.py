@@ -4,6 +4,7 @@ from typing import Any
 
 from ..granting import a_grant, connection_objects
 from .database import INSTANCE, Database
+from .replica import REPLICA
 
 #: Connection names of a run, by the role behind each.
 CONNECTIONS = {
@@ -20,10 +21,10 @@ def grant(account: str, label: str, name: str, database: Database) -> dict[str, 
         name=name,
         label=label,
         description="The orders: their database's sessions, statements and indexes.",
-        resources=[f"arn:aws:rds:*:{account}:db:{INSTANCE}"],
+        resources=[f"arn:aws:rds:*:{account}:db:{name}" for name in (INSTANCE, REPLICA)],
         actions=["aws.*", "cloudtrail.*", "cloudwatch.*", "postgres.*", "rds.*"],
         ask_up_to="Destructive",
-        probes={"hosts": [database.server.host], "cidrs": ["127.0.0.0/8"], "ports": [database.server.port]},
+        probes={"hosts": [database.place[0]], "cidrs": ["127.0.0.0/8"], "ports": [database.place[1]]},
     )
 
 

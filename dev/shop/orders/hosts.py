@@ -82,6 +82,8 @@ class Host:
 
     way: Way
     database: Database
+    #: Whether each page writes down who was there: then one that can't be written is one that fails.
+    writing: bool = False
     leaked: list["psycopg.Connection[Any]"] = field(default_factory=list)
     _places: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(_PLACES))
 
@@ -110,6 +112,9 @@ class Host:
         try:
             with contextlib.suppress(psycopg.Error), contextlib.closing(self.connect()) as connection:
                 connection.execute(_PAGE, (customer,)).fetchall()
+                if self.writing:
+                    connection.execute("INSERT INTO orders.visits (customer) VALUES (%s)", (customer,))
+                    connection.commit()
                 return monotonic() - began <= _PATIENCE_SECONDS
             return False
         finally:
@@ -130,10 +135,10 @@ class Host:
 class Hosts:
     """All web hosts and their customers, for as long as it is entered."""
 
-    def __init__(self, database: Database, shop: Shop, *, rate: float = 8) -> None:
+    def __init__(self, database: Database, shop: Shop, *, rate: float = 8, writing: bool = False) -> None:
         near = database.server.host.rpartition(".")[0]
-        place = database.server.host, database.server.port
-        self.hosts = [Host(way=Way(f"{near}.{11 + number}", place), database=database) for number in range(_HOSTS)]
+        ways = [Way(f"{near}.{11 + number}", database.place) for number in range(_HOSTS)]
+        self.hosts = [Host(way=way, database=database, writing=writing) for way in ways]
         self._cloudwatch = shop.client("cloudwatch")
         self._serving: list[threading.Thread] = []
         self._rate, self._stopped = rate, threading.Event()

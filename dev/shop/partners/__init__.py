@@ -1,1 +1,1 @@
-"""What partners are given: a user with an access key, which can leak."""
+"""What partners are given: a user with an access key, and an API with keys of its own; either can leak."""

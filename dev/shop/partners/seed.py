@@ -45,9 +45,13 @@ def people(shop: Shop) -> None:
         allow("OwnKeys", ["iam:CreateAccessKey", "iam:ListAccessKeys"], user),
     )
     iam.put_user_policy(UserName=PARTNER, PolicyName="feed", PolicyDocument=policies.text(feeding))
+    evidence = f"arn:aws:s3:::{evidence_bucket(shop)}"
     fixing = document(
         allow("Keys", ["iam:UpdateAccessKey"], f"arn:aws:iam::{shop.account}:user/partner-*"),
-        allow("Evidence", ["s3:PutObject"], f"arn:aws:s3:::{evidence_bucket(shop)}/cloudtrail/*"),
+        allow("Users", ["iam:PutUserPolicy", "iam:DeleteUserPolicy"], f"arn:aws:iam::{shop.account}:user/partner-*"),
+        allow("Roles", ["iam:PutRolePolicy", "iam:DeleteRolePolicy"], f"arn:aws:iam::{shop.account}:role/partner-*"),
+        allow("ApiKeys", ["apigateway:PATCH"], f"arn:aws:apigateway:{shop.region}::/apikeys/*"),
+        allow("Evidence", ["s3:PutObject"], [f"{evidence}/cloudtrail/*", f"{evidence}/api-requests/*"]),
     )
     make_role(shop, REMEDIATION, policies.trust(principal=shop.user_arn("incident-operator")), fixing)
     role = f"arn:aws:iam::{shop.account}:role/{REMEDIATION}"

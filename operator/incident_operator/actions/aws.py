@@ -11,6 +11,8 @@ from .ports import NotFound, Reader, ReadError
 from .reads import READS
 
 _MAX_ANSWER = 1500
+#: What a rule is given at most.
+_MAX_JUDGED = 64 * 1024
 
 
 def _listed() -> frozenset[tuple[str, str]]:
@@ -35,7 +37,7 @@ class QueryFacts(Facts):
 
 
 class QueryOutput(Output):
-    """The answer, where it is small enough; of a list always the count."""
+    """The answer, where it is small enough; of a long list the first three; of a list always the count."""
 
     found: bool
     answer: Any = None
@@ -76,6 +78,22 @@ class Query(CheckAction[QueryInputs, QueryFacts]):
             return QueryOutput(found=facts.found, answer=shown, count=count, cut=True)
         return QueryOutput(found=facts.found, answer=facts.answer, count=count)
 
+    def judged(self, facts: QueryFacts) -> QueryOutput:
+        """Return the whole answer: a rule that looks for what should not be in a list must see all of it."""
+        if len(json.dumps(facts.answer)) > _MAX_JUDGED:
+            return self.output(facts)
+        count = len(facts.answer) if isinstance(facts.answer, list) else None
+        return QueryOutput(found=facts.found, answer=facts.answer, count=count)
+
     def findings(self, inputs: QueryInputs, facts: QueryFacts) -> Sequence[Found] | Unclear:
-        """Nothing by itself."""
+        """Nothing by itself; but what is not there, or not seen whole, is not well because no rule minds it."""
+        asked = f"{inputs.service}.{inputs.operation}"
+        if not facts.found:
+            return Unclear(
+                reason="NotFound", message=f"{asked}: there is no such thing in the grant's account and region"
+            )
+        if len(json.dumps(facts.answer)) > _MAX_JUDGED:
+            return Unclear(
+                reason="AnswerTooLarge", message=f"{asked} answered more than rules can be given: ask for less of it"
+            )
         return []

@@ -111,7 +111,11 @@ class CheckAction(Action[I, F]):
 
     @abstractmethod
     def output(self, facts: F) -> Output:
-        """Return what expressions and people see of the facts."""
+        """Return what is kept of the facts: what people and the expressions of other checks and fixes see."""
+
+    def judged(self, facts: F) -> Output:
+        """Return what the runbook's rules judge: also what is too long to keep. The same, if not said."""
+        return self.output(facts)
 
     @abstractmethod
     def findings(self, inputs: I, facts: F) -> Sequence[Found] | Unclear:

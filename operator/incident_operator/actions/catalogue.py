@@ -11,6 +11,7 @@ from .base import Action, CheckAction, FixAction, registry
 
 #: One file per target system.
 _FILES = (
+    "apigateway",
     "autoscaling",
     "autoscaling_fixes",
     "autoscaling_instances",
@@ -28,10 +29,12 @@ _FILES = (
     "http",
     "iam",
     "iam_credentials",
+    "iam_sessions",
     "postgres",
     "postgres_backends",
     "postgres_index",
     "rds",
+    "rds_replica",
     "s3",
     "tcp",
 )

@@ -1,4 +1,4 @@
-"""Evidence: what CloudTrail shows of a key's calls, written down before anything is changed.
+"""Evidence: what CloudTrail, or an API's access log, shows of a key's calls, written down before anything is changed.
 
 What is written are the events' ids and who, what, when, from where: no request, no answer, no text that anybody wrote.
 The events themselves stay in CloudTrail for 90 days; their ids find them. The object's name holds its SHA-256, which S3
@@ -8,39 +8,74 @@ compares with what it got. Source: facts on AWS (section 4, row 22).
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import Field
 
 from ..api.meta import Risk
 from ..api.plan import Call, DiffLine, Repeat, Verify
 from ..core.draft import Judgement, NotApplicable, PlanDraft
+from .apigateway import ApiKeyInputs, read_requests, stages_of
 from .base import Facts, FixAction, ReasonInfo, register
-from .iam_credentials import MAX_EVENTS, KeyInputs, events_of
+from .credentials import MAX_EVENTS, CredentialInputs, counted
+from .iam_credentials import KeyInputs, events_of
 from .ports import NotFound, Reader
 
 #: Of each event, in this order: the actor is the key's user in all of them, and stands in the first line.
 _COLUMNS = ("id", "at", "region", "source", "name", "address", "error")
+#: Of each request to an API, in this order.
+_REQUEST_COLUMNS = ("id", "at", "address", "method", "path", "status")
+#: As many addresses are counted in the first line at most, the most frequent ones.
+_ADDRESSES = 100
 
 
-class EvidenceInputs(KeyInputs):
-    """Whose calls, when, and where they are written down."""
+class _Bucket(CredentialInputs):
+    """Where evidence is written down."""
 
     evidence_bucket: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
 
     @property
+    def label(self) -> str:
+        """How people call what the evidence is about."""
+        raise NotImplementedError
+
+    def _prefix(self, kind: str, key_id: str) -> str:
+        start, end = (f"{at.astimezone(UTC):%Y%m%dT%H%M%SZ}" for at in (self.window_start, self.window_end))
+        return f"{kind}/{key_id}/{start}-{end}-"
+
+    @property
     def prefix(self) -> str:
         """Where in the bucket this key's and window's evidence is."""
-        start, end = (f"{at.astimezone(UTC):%Y%m%dT%H%M%SZ}" for at in (self.window_start, self.window_end))
-        return f"cloudtrail/{self.access_key_id}/{start}-{end}-"
+        raise NotImplementedError
+
+
+I = TypeVar("I", bound=_Bucket)  # noqa: E741  (as in `base`)
+
+
+class EvidenceInputs(KeyInputs, _Bucket):
+    """Whose calls, when, and where they are written down."""
+
+    @property
+    def prefix(self) -> str:
+        """Where in the bucket this key's and window's evidence is."""
+        return self._prefix("cloudtrail", self.key_id)
+
+
+class RequestEvidenceInputs(ApiKeyInputs, _Bucket):
+    """Which API key's requests, when, and where they are written down."""
+
+    @property
+    def prefix(self) -> str:
+        """Where in the bucket this key's and window's evidence is."""
+        return self._prefix("api-requests", self.key_id)
 
 
 class EvidenceFacts(Facts):
     """The evidence as it would be written, and what is there.
 
-    Shape: `text` is empty where CloudTrail shows no call; `written` are the keys under the evidence's prefix, None
+    Shape: `text` is empty where no call is shown; `written` are the keys under the evidence's prefix, None
     where there is no such bucket; `public`: everybody may read the bucket.
     """
 
@@ -56,62 +91,54 @@ class EvidenceFacts(Facts):
         """The SHA-256 of the text."""
         return hashlib.sha256(self.text.encode()).digest()
 
-    def key(self, inputs: EvidenceInputs) -> str:
+    def key(self, inputs: "_Bucket") -> str:
         """Return the object's key, which holds the whole digest."""
         return f"{inputs.prefix}{self.digest.hex()}.jsonl"
 
 
-@register
-class Collect(FixAction[EvidenceInputs, EvidenceFacts]):
-    """Write down what was done with a key in a window, in a bucket that is for evidence."""
+def _look_at_bucket(inputs: _Bucket, reader: Reader) -> tuple[tuple[str, ...] | None, bool]:
+    """Return what is under the evidence's prefix, None where there is no bucket, and whether everybody may read it.
 
-    name = "evidence.collect"
-    title = "Collect evidence"
-    inputs_model = EvidenceInputs
+    Errors: ReadError.
+    """
+    bucket = {"Bucket": inputs.evidence_bucket}
+    try:
+        written = reader.aws("s3", "list_objects_v2", {**bucket, "Prefix": inputs.prefix}, region=inputs.region)
+    except NotFound:
+        return None, False
+    try:
+        public = bool(reader.aws("s3", "get_bucket_policy_status", bucket, region=inputs.region)["IsPublic"])
+    except NotFound:
+        public = False
+    return tuple(written), public
+
+
+_REASONS: Mapping[str, ReasonInfo] = {
+    "BucketMissing": ReasonInfo(doc="There is no such evidence bucket."),
+    "BucketPublic": ReasonInfo(doc="Everybody may read the evidence bucket: nothing is written there."),
+    "WindowOpen": ReasonInfo(doc="The window has not ended yet."),
+    "NothingToCollect": ReasonInfo(doc="No call of the key is shown in the window (yet)."),
+    "AlreadyCollected": ReasonInfo(doc="The same evidence is there already."),
+}
+
+
+class _Collecting(FixAction[I, EvidenceFacts]):
+    """What is the same, whatever the evidence is of. Shape: `shows` is what shows the calls."""
+
     facts_model = EvidenceFacts
-    reads = ("cloudtrail:LookupEvents", "s3:GetBucketPolicyStatus", "s3:ListBucket")
     writes = ("s3:PutObject",)
     risk = "Low: it adds one object to the evidence bucket."
     undo = "None: evidence is never deleted by a machine."
-    reasons: ClassVar[Mapping[str, ReasonInfo]] = {
-        "BucketMissing": ReasonInfo(doc="There is no such evidence bucket."),
-        "BucketPublic": ReasonInfo(doc="Everybody may read the evidence bucket: nothing is written there."),
-        "WindowOpen": ReasonInfo(doc="The window has not ended yet."),
-        "NothingToCollect": ReasonInfo(doc="CloudTrail shows no call of the key in the window (yet)."),
-        "AlreadyCollected": ReasonInfo(doc="The same evidence is there already."),
-    }
+    shows: ClassVar[str]
 
-    def observe(self, inputs: EvidenceInputs, reader: Reader) -> EvidenceFacts:
-        """Read the events, and look at the bucket."""
-        bucket = {"Bucket": inputs.evidence_bucket}
-        try:
-            written = reader.aws("s3", "list_objects_v2", {**bucket, "Prefix": inputs.prefix}, region=inputs.region)
-        except NotFound:
-            return EvidenceFacts(looked_at=reader.now)
-        try:
-            public = bool(reader.aws("s3", "get_bucket_policy_status", bucket, region=inputs.region)["IsPublic"])
-        except NotFound:
-            public = False
-        events = events_of(inputs.access_key_id, inputs.region, reader, inputs.window_start, inputs.window_end)
-        head = {"actors": sorted({event["actor"] for event in events}), "columns": _COLUMNS}
-        lines = [json.dumps([_plain(event[name]) for name in _COLUMNS], separators=(",", ":")) for event in events]
-        return EvidenceFacts(
-            text="".join(f"{line}\n" for line in (json.dumps(head), *lines)) if lines else "",
-            events=len(lines),
-            more=len(lines) >= MAX_EVENTS,
-            written=tuple(written),
-            public=public,
-            looked_at=reader.now,
-        )
-
-    def plan(self, inputs: EvidenceInputs, facts: EvidenceFacts) -> PlanDraft | NotApplicable:
+    def plan(self, inputs: I, facts: EvidenceFacts) -> PlanDraft | NotApplicable:
         """Write one object; what is written is named by its digest, so the same evidence is written once."""
         bucket = inputs.evidence_bucket
         why: Mapping[str, tuple[bool, str]] = {
             "BucketMissing": (facts.written is None, f"there is no bucket {bucket}"),
             "BucketPublic": (facts.public, f"everybody may read {bucket}: evidence is not written there"),
             "WindowOpen": (inputs.window_end > facts.looked_at, "the window has not ended yet"),
-            "NothingToCollect": (not facts.events, f"CloudTrail shows no call with {inputs.label} in the window"),
+            "NothingToCollect": (not facts.events, f"{self.shows} no call with {inputs.label} in the window"),
             "AlreadyCollected": (facts.key(inputs) in (facts.written or ()), f"the same evidence is in {bucket}"),
         }
         for reason, (fits, message) in why.items():
@@ -153,15 +180,92 @@ class Collect(FixAction[EvidenceInputs, EvidenceFacts]):
             irreversible="evidence is never deleted by a machine",
         )
 
-    def applied(self, call: Call, inputs: EvidenceInputs, facts: EvidenceFacts) -> bool | None:
+    def applied(self, call: Call, inputs: I, facts: EvidenceFacts) -> bool | None:
         """Tell by the object's name."""
         return None if facts.written is None else call.arguments["Key"] in facts.written
 
-    def judge(self, inputs: EvidenceInputs, before: EvidenceFacts, after: EvidenceFacts) -> Judgement:
+    def judge(self, inputs: I, before: EvidenceFacts, after: EvidenceFacts) -> Judgement:
         """The object is there under the digest of what was read; S3 took it only because the digest was right."""
         there = before.key(inputs) in (after.written or ())
         message = f"{before.events} events are {'' if there else 'not '}in {inputs.evidence_bucket}"
         return Judgement(outcome="Helped" if there else None, measured=after.written is not None, message=message)
+
+
+@register
+class Collect(_Collecting[EvidenceInputs]):
+    """Write down what was done with an access key in a window, in a bucket that is for evidence."""
+
+    name = "evidence.collect"
+    title = "Collect evidence"
+    inputs_model = EvidenceInputs
+    reads = ("cloudtrail:LookupEvents", "s3:GetBucketPolicyStatus", "s3:ListBucket")
+    reasons = _REASONS
+    shows = "CloudTrail shows"
+
+    def observe(self, inputs: EvidenceInputs, reader: Reader) -> EvidenceFacts:
+        """Read the events, and look at the bucket."""
+        if inputs.access_key_id is None:
+            return EvidenceFacts(written=(), looked_at=reader.now)
+        written, public = _look_at_bucket(inputs, reader)
+        if written is None:
+            return EvidenceFacts(looked_at=reader.now)
+        events = events_of(inputs.key_id, inputs.region, reader, inputs.window_start, inputs.window_end)
+        head = {"actors": sorted({event["actor"] for event in events}), "columns": _COLUMNS}
+        lines = [json.dumps([_plain(event[name]) for name in _COLUMNS], separators=(",", ":")) for event in events]
+        return EvidenceFacts(
+            text=_text(head, lines),
+            events=len(lines),
+            more=len(lines) >= MAX_EVENTS,
+            written=written,
+            public=public,
+            looked_at=reader.now,
+        )
+
+
+@register
+class CollectRequests(_Collecting[RequestEvidenceInputs]):
+    """Write down what was asked with an API key in a window, in a bucket that is for evidence.
+
+    The addresses of all requests are counted; of the newest hundred there is a line each.
+    """
+
+    name = "evidence.collect-requests"
+    title = "Collect evidence of an API key"
+    inputs_model = RequestEvidenceInputs
+    reads = ("apigateway:GET", "logs:FilterLogEvents", "s3:GetBucketPolicyStatus", "s3:ListBucket")
+    reasons = _REASONS
+    shows = "the access logs show"
+
+    def observe(self, inputs: RequestEvidenceInputs, reader: Reader) -> EvidenceFacts:
+        """Read the access logs, and look at the bucket."""
+        if inputs.api_key_id is None:
+            return EvidenceFacts(written=(), looked_at=reader.now)
+        written, public = _look_at_bucket(inputs, reader)
+        if written is None:
+            return EvidenceFacts(looked_at=reader.now)
+        stages = stages_of(inputs.key_id, inputs.region, reader)
+        log = read_requests(inputs, reader, inputs.window_start, inputs.window_end, stages)
+        newest = log.requests[-MAX_EVENTS:]
+        head = {
+            "apiKeyId": inputs.key_id,
+            "requests": len(log.requests),
+            "addresses": {seen.what: seen.times for seen in counted(r.address for r in log.requests)[:_ADDRESSES]},
+            "columns": _REQUEST_COLUMNS,
+        }
+        rows = [request.model_dump(mode="json", include=set(_REQUEST_COLUMNS)) for request in newest]
+        lines = [json.dumps([row[name] for name in _REQUEST_COLUMNS], separators=(",", ":")) for row in rows]
+        return EvidenceFacts(
+            text=_text(head, lines),
+            events=len(lines),
+            more=log.more or len(log.requests) > len(lines),
+            written=written,
+            public=public,
+            looked_at=reader.now,
+        )
+
+
+def _text(head: Mapping[str, Any], lines: Sequence[str]) -> str:
+    return "".join(f"{line}\n" for line in (json.dumps(head), *lines)) if lines else ""
 
 
 def _plain(value: Any) -> Any:

@@ -4,29 +4,21 @@ A key's id is no secret, but it is masked in all that is stored for people: a ke
 and its user. Nothing here ever makes a key valid again. Source: facts on AWS (section 4, row 21), on verification.
 """
 
-import ipaddress
-from collections import Counter
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
-
-from pydantic import Field, model_validator
 
 from ..api.meta import Risk, parse_instant
 from ..api.plan import Call, DiffLine, Repeat, Verify
 from ..api.runbook import FindingKind
 from ..core.draft import Judgement, NotApplicable, PlanDraft
-from .base import ActionModel, CheckAction, Facts, FixAction, Found, Inputs, Output, ReasonInfo, Unclear, register
+from .base import ActionModel, CheckAction, Facts, FixAction, Found, Output, ReasonInfo, Unclear, register
+from .credentials import EFFECT_AFTER, MAX_EVENTS, RECORD_DELAY, Count, CredentialInputs, from_where, masked, top
 from .ports import NotFound, Reader, ReadError
 
 CALL_TIMEOUT = timedelta(seconds=10)
-#: From when on a disabled key must be refused everywhere, and until when CloudTrail is waited for.
-EFFECT_AFTER = timedelta(minutes=1)
-TRAIL_DELAY = timedelta(minutes=15)
-#: As many events of a key are read at most (the listed read's bound).
-MAX_EVENTS = 100
-#: A longer window has more events than can be looked at.
-MAX_WINDOW = timedelta(days=7)
+_ROLE = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]{1,512}")
 #: What somebody does to stay in when the key is gone.
 _PERSISTING = frozenset(
     {
@@ -38,29 +30,18 @@ _PERSISTING = frozenset(
 )
 
 
-class KeyInputs(Inputs):
-    """A key, a bounded window in UTC, and the networks that are our own (NAT gateways included), as CIDRs."""
+class KeyInputs(CredentialInputs):
+    """A key of an IAM user. None: the incident is about another credential, and IAM is not asked."""
 
-    access_key_id: str = Field(pattern=r"^AKIA[A-Z0-9]{16}$")
-    window_start: datetime
-    window_end: datetime
-    own_networks: tuple[str, ...] = Field((), max_length=32)
-    region: str | None = None
-
-    @model_validator(mode="after")
-    def _is_bounded(self) -> "KeyInputs":
-        if self.window_start.tzinfo is None or self.window_end.tzinfo is None:
-            raise ValueError("the window is two instants with a zone, such as 2026-01-15T14:00:00Z")
-        if not self.window_start < self.window_end <= self.window_start + MAX_WINDOW:
-            raise ValueError(f"the window ends after it begins, and within {MAX_WINDOW.days} days")
-        for network in self.own_networks:
-            ipaddress.ip_network(network)
-        return self
+    @property
+    def key_id(self) -> str:
+        """The key's id; empty where none is named."""
+        return self.access_key_id or ""
 
     @property
     def label(self) -> str:
         """How people call the key."""
-        return f"key …{self.access_key_id[-4:]}"
+        return masked(self.access_key_id, "key")
 
 
 def events_of(
@@ -83,13 +64,6 @@ def events_of(
     return sorted(found.values(), key=lambda event: (str(event["at"]), event["id"]))
 
 
-class Count(ActionModel):
-    """How often something was seen."""
-
-    what: str
-    times: int
-
-
 class Persisted(ActionModel):
     """A call that lets somebody stay in without the key."""
 
@@ -101,11 +75,13 @@ class Persisted(ActionModel):
 class KeyFacts(Facts):
     """A key, its user, and what was done with it in the window.
 
-    Shape: `user` and `status` are None where the account has no such key; `own` are the calls from our own networks;
-    `made` are keys of the same user that were made with this one, and are active; `more`: there are more events than
-    were read.
+    Shape: `asked` is False where the run names no access key, and then there is nothing else; `user` and `status` are
+    None where the account has no such key; `own` are the calls from our own networks; `made` are keys of the same user
+    that were made with this one, and are active; `roles` are the ARNs of roles that were assumed with it, at most five;
+    `settled`: CloudTrail shows all of the window by now; `more`: there are more events than were read.
     """
 
+    asked: bool = True
     user: str | None = None
     user_arn: str = ""
     status: str | None = None
@@ -116,6 +92,8 @@ class KeyFacts(Facts):
     own: int = 0
     persisted: tuple[Persisted, ...] = ()
     made: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+    settled: bool = True
     more: bool = False
     last_at: datetime | None = None
 
@@ -128,13 +106,13 @@ class KeyFacts(Facts):
 def _state(inputs: KeyInputs, reader: Reader) -> tuple[str | None, Sequence[Mapping[str, Any]]]:
     """Return a key's user and all keys of that user; None and none where there is no such key. Errors: ReadError."""
     try:
-        user = reader.aws("iam", "get_access_key_last_used", {"AccessKeyId": inputs.access_key_id}).get("UserName")
+        user = reader.aws("iam", "get_access_key_last_used", {"AccessKeyId": inputs.key_id}).get("UserName")
         if not user:
             raise ReadError("MalformedAnswer", f"IAM does not say whose {inputs.label} is")
         keys = reader.aws("iam", "list_access_keys", {"UserName": user})
     except NotFound:
         return None, ()
-    return (user, keys) if _status(keys, inputs.access_key_id) is not None else (None, ())
+    return (user, keys) if _status(keys, inputs.key_id) is not None else (None, ())
 
 
 def _status(keys: Sequence[Mapping[str, Any]], key_id: str) -> str | None:
@@ -158,7 +136,7 @@ def _made_with(
     return tuple(
         str(key["AccessKeyId"])
         for key in keys
-        if key["AccessKeyId"] != inputs.access_key_id
+        if key["AccessKeyId"] != inputs.key_id
         and any(abs(_at(key["CreateDate"]) - at) <= timedelta(seconds=2) for at in made)
     )
 
@@ -169,19 +147,20 @@ def _at(value: Any) -> datetime:
 
 def read_key(inputs: KeyInputs, reader: Reader) -> KeyFacts:
     """Read the key's state and its calls in the window. Errors: ReadError."""
+    if inputs.access_key_id is None:
+        return KeyFacts(asked=False)
     user, keys = _state(inputs, reader)
-    events = events_of(inputs.access_key_id, inputs.region, reader, inputs.window_start, inputs.window_end)
-    networks = [ipaddress.ip_network(network) for network in inputs.own_networks]
+    events = events_of(inputs.key_id, inputs.region, reader, inputs.window_start, inputs.window_end)
     return KeyFacts(
         user=user,
         user_arn=reader.aws("iam", "get_user", {"UserName": user})["Arn"] if user else "",
-        status=_status(keys, inputs.access_key_id),
+        status=_status(keys, inputs.key_id),
         made=tuple(k for k in _made_with(inputs, user, keys, events) if _status(keys, k) == "Active"),
         calls=len(events),
         refused=sum(bool(e["error"]) for e in events),
-        addresses=_top(e["address"] for e in events),
-        operations=_top(f"{e['source'].removesuffix('.amazonaws.com')}:{e['name']}" for e in events),
-        own=sum(_is_within(e["address"], networks) for e in events),
+        addresses=top(e["address"] for e in events),
+        operations=top(f"{e['source'].removesuffix('.amazonaws.com')}:{e['name']}" for e in events),
+        own=sum(inputs.is_own(e["address"]) for e in events),
         persisted=tuple(
             Persisted(
                 event=e["name"],
@@ -191,22 +170,17 @@ def read_key(inputs: KeyInputs, reader: Reader) -> KeyFacts:
             for e in events
             if e["name"] in _PERSISTING and not e["error"]
         )[:8],
+        roles=tuple(sorted(_roles(events)))[:5],
+        settled=inputs.window_end <= reader.now - reader.scaled(RECORD_DELAY),
         more=len(events) >= MAX_EVENTS,
         last_at=_at(events[-1]["at"]) if events else None,
     )
 
 
-def _top(texts: Any) -> tuple[Count, ...]:
-    counted = sorted(Counter(text for text in texts if text).items(), key=lambda pair: (-pair[1], pair[0]))
-    return tuple(Count(what=what[:80], times=times) for what, times in counted[:5])
-
-
-def _is_within(address: str, networks: Sequence[Any]) -> bool:
-    try:
-        ip = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    return any(ip in network for network in networks)
+def _roles(events: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Return the roles that calls opened sessions of: those live on when the key is disabled."""
+    asked = {str(e["parameters"].get("roleArn", "")) for e in events if e["name"] == "AssumeRole" and not e["error"]}
+    return {arn for arn in asked if _ROLE.fullmatch(arn)}
 
 
 class KeyOutput(Output):
@@ -221,6 +195,7 @@ class KeyOutput(Output):
     own: int
     persisted: int
     made: int
+    roles: tuple[str, ...] = ()
     more: bool
 
 
@@ -247,6 +222,7 @@ class _KeyCheck(CheckAction[KeyInputs, KeyFacts]):
             own=facts.own,
             persisted=len(facts.persisted),
             made=len(facts.made),
+            roles=facts.roles,
             more=facts.more,
         )
 
@@ -264,26 +240,39 @@ class AccessKey(_KeyCheck):
         "OwnServiceUsesKey": ReasonInfo(
             doc="Calls with the key came from our own networks: a service of ours may use it.", kind=FindingKind.INFO
         ),
+        "SessionsOpenedWithKey": ReasonInfo(
+            doc="Roles were assumed with the key: those sessions work until they end, whatever becomes of the key.",
+            kind=FindingKind.INFO,
+        ),
     }
 
     def findings(self, inputs: KeyInputs, facts: KeyFacts) -> Sequence[Found] | Unclear:
-        """An active key is the problem, whether or not CloudTrail shows its use; so is one that was made with it."""
+        """An active key is the problem, whether or not CloudTrail shows its use; so is one that was made with it.
+
+        Of a dead key CloudTrail's silence leaves open whether others were made with it.
+        """
+        if not facts.asked:
+            return ()
         if facts.status is None:
             return Unclear(reason="KeyUnknown", message=f"this account has no {inputs.label}")
         found = []
         if facts.own:
             message = f"{facts.own} calls with {inputs.label} came from networks of our own"
             found.append(Found(reason="OwnServiceUsesKey", message=message, subject=facts.user))
+        for role in facts.roles:
+            message = f"role {role.rsplit('/', 1)[-1]} was assumed with {inputs.label}: its sessions outlive the key"
+            found.append(Found(reason="SessionsOpenedWithKey", message=message, subject=role))
         if facts.active:
             many = "at least " if facts.more else ""
-            where = (
-                f" from {len(facts.addresses)} addresses, most from {facts.addresses[0].what}" if facts.calls else ""
-            )
+            where = from_where(facts.addresses)
             message = (
                 f"{_keys(inputs, facts)} of user {facts.user} can be used; "
                 f"{many}{facts.calls} calls in the window{where}, {facts.refused} of them refused"
             )
             found.append(Found(reason="CompromisedKeyActive", message=message, subject=facts.user, at=facts.last_at))
+        elif not facts.calls:
+            # The key is dead; whether others were made with it, nobody knows.
+            return _silent(inputs)
         return found
 
 
@@ -301,6 +290,8 @@ class KeyPersistence(_KeyCheck):
 
     def findings(self, inputs: KeyInputs, facts: KeyFacts) -> Sequence[Found] | Unclear:
         """Name each; none is no answer where the key is unknown, its calls are not shown, or not all were read."""
+        if not facts.asked:
+            return ()
         found = tuple(
             Found(
                 reason="PersistenceByActor",
@@ -314,12 +305,19 @@ class KeyPersistence(_KeyCheck):
         if facts.status is None:
             return Unclear(reason="KeyUnknown", message=f"this account has no {inputs.label}", found=found)
         if not facts.calls:
-            message = f"CloudTrail shows no call with {inputs.label} in the window (yet)"
-            return Unclear(reason="NoCalls", message=message)
+            return _silent(inputs)
+        if not facts.settled:
+            message = "CloudTrail shows calls up to fifteen minutes late: there may be others in the window"
+            return Unclear(reason="WindowTooRecent", message=message, found=found)
         if facts.more:
             message = f"{inputs.label} made more calls than the {MAX_EVENTS} that were read"
             return Unclear(reason="MoreEvents", message=message, found=found)
         return found
+
+
+def _silent(inputs: KeyInputs) -> Unclear:
+    """Return that nothing is known of what was done with a key: silence is no proof that nothing was."""
+    return Unclear(reason="NoCalls", message=f"CloudTrail shows no call with {inputs.label} in the window (yet)")
 
 
 def _keys(inputs: KeyInputs, facts: KeyFacts) -> str:
@@ -374,7 +372,7 @@ class DisableCredentials(FixAction[KeyInputs, KeyFacts]):
         if not facts.active:
             message = f"{inputs.label} of user {facts.user} is inactive"
             return NotApplicable(reason="AlreadyInactive", message=message)
-        own = (inputs.access_key_id,) if facts.status == "Active" else ()
+        own = (inputs.key_id,) if facts.status == "Active" else ()
         known = bool(inputs.own_networks and facts.calls)
         return PlanDraft(
             title=f"disable {_keys(inputs, facts)} of user {facts.user}",
@@ -384,12 +382,13 @@ class DisableCredentials(FixAction[KeyInputs, KeyFacts]):
             region=inputs.region,
             verify=Verify(
                 signal=f"no call with {_keys(inputs, facts)} succeeds later than a minute after",
-                wait=TRAIL_DELAY,
+                wait=RECORD_DELAY,
                 every=timedelta(minutes=1),
                 deadline=timedelta(minutes=30),
             ),
             diff=(DiffLine(what=f"{_keys(inputs, facts)} of user {facts.user}", before="Active", after="Inactive"),),
             irreversible="a compromised key is never made valid again by a machine: its owner makes a new one",
+            evidence_first=True,
             ask_because=(
                 "ContainmentIsForPeople",
                 *(("OwnServiceUsesKey",) if facts.own else ()),
@@ -414,13 +413,13 @@ class DisableCredentials(FixAction[KeyInputs, KeyFacts]):
         if facts.user is None:
             return None
         key = call.arguments["AccessKeyId"]
-        return key not in facts.made and (key != inputs.access_key_id or facts.status == "Inactive")
+        return key not in facts.made and (key != inputs.key_id or facts.status == "Inactive")
 
     def measure(self, inputs: KeyInputs, reader: Reader) -> KeyAfter:
         """Read the keys' status, and the calls with any of them since a minute after."""
         user, keys = _state(inputs, reader)
-        window = events_of(inputs.access_key_id, inputs.region, reader, inputs.window_start, inputs.window_end)
-        ended = (inputs.access_key_id, *_made_with(inputs, user, keys, window))
+        window = events_of(inputs.key_id, inputs.region, reader, inputs.window_start, inputs.window_end)
+        ended = (inputs.key_id, *_made_with(inputs, user, keys, window))
         start = reader.since + reader.scaled(EFFECT_AFTER)
         events = [
             event for key in ended if start < reader.now for event in events_of(key, inputs.region, reader, start)
@@ -428,7 +427,7 @@ class DisableCredentials(FixAction[KeyInputs, KeyFacts]):
         return KeyAfter(
             active=sum(_status(keys, key) == "Active" for key in ended),
             successes=sum(not event["error"] for event in events),
-            complete=reader.now >= reader.since + reader.scaled(TRAIL_DELAY),
+            complete=reader.now >= reader.since + reader.scaled(RECORD_DELAY),
         )
 
     def judge(self, inputs: KeyInputs, before: KeyFacts, after: KeyAfter) -> Judgement:

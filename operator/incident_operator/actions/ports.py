@@ -56,11 +56,13 @@ class Rows:
 
     Shape: values are numbers, booleans, None, instants as RFC 3339 text, and tokens of `[A-Za-z0-9_.:-]`; a text that
     is no token is None and counted in `withheld` (decision 19). `truncated`: there were more rows than asked for.
+    `sees_all`: the role is told what other roles' sessions do; else views of sessions blank theirs, and leave out.
     """
 
     rows: tuple[Mapping[str, Any], ...]
     truncated: bool
     withheld: int
+    sees_all: bool
     elapsed: timedelta
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
-from ..core.statement import MAX_ARGUMENTS, MAX_STATEMENT, placeholders, statement_problem
+from ..core.statement import MAX_ARGUMENTS, MAX_STATEMENT, of_sessions, placeholders, statement_problem
 from .base import CheckAction, Facts, Found, Output, ReasonInfo, Unclear, register
 from .connected import SYMPTOMS, ConnectedInputs, symptom, within
 from .ports import Reader, ReadError, Scalar
@@ -75,7 +75,10 @@ class Query(CheckAction[QueryInputs, QueryFacts]):
     reasons: ClassVar[Mapping[str, ReasonInfo]] = SYMPTOMS
 
     def observe(self, inputs: QueryInputs, reader: Reader) -> QueryFacts:
-        """Ask. Errors: ReadError, but for one that is the symptom."""
+        """Ask. Errors: ReadError, but for one that is the symptom.
+
+        Half of the sessions is no answer to a question about sessions: it would pass for a quiet server.
+        """
         try:
             answer = reader.postgres(
                 inputs.connection,
@@ -87,6 +90,10 @@ class Query(CheckAction[QueryInputs, QueryFacts]):
         except ReadError as error:
             found = symptom(error)
             return QueryFacts(symptom=found.reason, message=found.message)
+        view = of_sessions(inputs.statement)
+        if view is not None and not answer.sees_all:
+            message = f"{view} hides other roles' sessions from the role of {inputs.connection}: GRANT pg_monitor to it"
+            raise ReadError("AccessDenied", message)
         kept = within(answer.rows, _FACTS_BYTES)
         return QueryFacts(
             rows=kept,
@@ -107,6 +114,10 @@ class Query(CheckAction[QueryInputs, QueryFacts]):
             withheld=facts.withheld,
             seconds=facts.seconds,
         )
+
+    def judged(self, facts: QueryFacts) -> QueryOutput:
+        """Return all rows: a rule that looks for one among them must see it."""
+        return self.output(facts).model_copy(update={"rows": facts.rows, "truncated": facts.truncated})
 
     def findings(self, inputs: QueryInputs, facts: QueryFacts) -> Sequence[Found] | Unclear:
         """Return the symptom, if the server let nobody in; what the rows mean, the runbook says."""

@@ -8,25 +8,20 @@ One batch is one round trip: a JSON line in, a JSON line out.
 import asyncio
 import json
 import logging
-import resource
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..core.expressions import ExpressionError, Scope, evaluate, has_template, render
+from ..core.expressions import Scope, has_template
 
 log = logging.getLogger(__name__)
 
-MEMORY_BYTES = 1 << 30
-#: CPU time that one batch may take: on a machine with other things to do it is given longer, not refused.
-BATCH_SECONDS = 5.0
+#: The child's program.
+_CHILD = f"{__package__}.evaluating"
 #: Real: when a child, also one that has only been started, counts as hung.
 HUNG_AFTER = 60.0
 _LINE_LIMIT = 64 * 1024 * 1024
-#: What CEL says of an expression that iterates too often.
-_OWN_LIMIT = "Iteration budget exceeded"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +84,7 @@ class Evaluator:
             self._child = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
-                __name__,
+                _CHILD,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 limit=_LINE_LIMIT,
@@ -102,31 +97,3 @@ class Evaluator:
         if child is not None and child.returncode is None:
             child.kill()
             await child.wait()
-
-
-def _answer(job: Mapping[str, Any], scope: Scope, variables: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        if "expression" in job:
-            return {"value": evaluate(job["expression"], scope, variables)}
-        return {"value": render(job["template"], scope, variables)}
-    except ExpressionError as error:
-        return {"beyond": True} if _OWN_LIMIT in error.message else {"error": error.message}
-    except MemoryError:
-        return {"beyond": True}
-
-
-def serve() -> None:
-    """Answer batches from standard input until it ends: the child's side."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    for line in sys.stdin.buffer:
-        # Ends this process, even where CEL holds the interpreter.
-        signal.setitimer(signal.ITIMER_PROF, BATCH_SECONDS)
-        batch = json.loads(line)
-        answers = [_answer(job, batch["scope"], batch["variables"]) for job in batch["jobs"]]
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        sys.stdout.buffer.write(json.dumps(answers).encode() + b"\n")
-        sys.stdout.buffer.flush()
-
-
-if __name__ == "__main__":
-    serve()

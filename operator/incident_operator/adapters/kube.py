@@ -20,7 +20,7 @@ import aiohttp
 from kubernetes.aio import client, config
 from pydantic_core import from_json
 
-from ..api import KINDS
+from ..api.kinds import KINDS
 from ..api.meta import API_VERSION, GROUP, VERSION, KubernetesObject, format_instant
 from ..core.redact import redact, redact_json
 from .clock import Clock

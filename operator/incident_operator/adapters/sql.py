@@ -111,12 +111,14 @@ def query(
         began = monotonic()
         with _session(target, address, timeout) as connection:
             require_role(connection)
+            sees_all = _sees_all(connection)
             names, rows = _select(connection, statement, arguments, max_rows)
     withheld = sum(_is_withheld(value) for row in rows for value in row)
     return Rows(
         rows=tuple({n: _plain(v) for n, v in zip(names, row, strict=True)} for row in rows[:max_rows]),
         truncated=len(rows) > max_rows,
         withheld=withheld,
+        sees_all=sees_all,
         elapsed=timedelta(seconds=monotonic() - began),
     )
 
@@ -184,6 +186,13 @@ def require_role(connection: psycopg.Connection[Any], *, may: frozenset[str] = f
                 "Create one that may only read: CREATE ROLE incident_reader LOGIN PASSWORD '...' IN ROLE pg_monitor"
             )
             raise ReadError("RoleTooPowerful", message)
+
+
+def _sees_all(connection: psycopg.Connection[Any]) -> bool:
+    """Tell whether PostgreSQL tells this role what other roles' sessions do."""
+    with psycopg.RawCursor(connection, row_factory=tuple_row) as cursor:
+        cursor.execute("SELECT pg_catalog.pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')")
+        return cursor.fetchone() == (True,)
 
 
 @contextlib.contextmanager

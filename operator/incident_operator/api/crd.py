@@ -13,7 +13,8 @@ from typing import Any
 
 import yaml
 
-from . import GROUP, KINDS, VERSION, KubernetesObject
+from .kinds import KINDS
+from .meta import GROUP, VERSION, KubernetesObject
 
 #: Bounds where a model gives none: CEL rules need them for their cost, etcd for its sanity.
 _MAX_LENGTH, _MAX_ITEMS, _MAX_PROPERTIES = 4096, 256, 256

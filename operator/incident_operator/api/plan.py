@@ -213,6 +213,8 @@ class RemediationPlanSpec(Model):
     downstream: Downstream | None = None
     #: Every target fails alike: replacing some is no cure; judged by the gate CommonCause.
     common_cause: bool = False
+    #: It warns whoever it shuts out: the run's evidence is written before; judged by the gate EvidenceMissing.
+    evidence_first: bool = False
     temporary: TemporaryFix | None = None
     #: Of a confidential incident: the Security tier agrees, whatever the risk.
     confidential: bool = False

@@ -310,6 +310,11 @@ class IncidentRunStatus(Model):
     settled: bool = False
     truncated: Annotated[tuple[Text, ...], Field(max_length=16)] = ()
 
+    @property
+    def fixes(self) -> tuple[FixStatus, ...]:
+        """What became of every fix of every step, in the document's order."""
+        return tuple(fix for step in self.steps for fix in step.fixes)
+
 
 def _lowered(field: str) -> str:
     """Return the CEL rule that a risk did not rise; spelled out, for the API server bounds a rule's cost."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from ..api import KINDS
+from ..api.kinds import KINDS
 from ..api.meta import API_VERSION
 from .errors import CommandError
 

@@ -104,6 +104,7 @@ GATES: Mapping[str, str] = {
     "HealthBudget": "Fewer would be healthy than there must be, and than there are.",
     "CommonCause": "All targets fail alike: what they share is broken, and replacing some is no cure.",
     "DownstreamBudget": "The database would get more connections than it bears.",
+    "EvidenceMissing": "Whoever is shut out is warned by it, and the run's evidence is not written yet.",
 }
 
 #: `spec.askBecause` of a plan: why a machine must not apply it by itself.
@@ -120,8 +121,8 @@ ASKS: Mapping[str, str] = {
         "Calls with the key came from networks that are our own: disabling it may break a service of ours."
     ),
     "OwnUseUnknown": (
-        "Nobody can tell whether a service of ours uses the key: no networks of our own are named, or CloudTrail "
-        "shows no call."
+        "Nobody can tell whether a service of ours uses the key: no networks of our own are named, or neither "
+        "CloudTrail nor an access log shows who calls."
     ),
 }
 

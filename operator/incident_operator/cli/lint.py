@@ -15,10 +15,10 @@ import yaml
 from pydantic import ValidationError
 
 from ..actions.catalogue import infos
-from ..api import KINDS, KubernetesObject
 from ..api.crd import schema
 from ..api.escalation import EscalationPolicy
-from ..api.meta import API_VERSION, GROUP
+from ..api.kinds import KINDS
+from ..api.meta import API_VERSION, GROUP, KubernetesObject
 from ..api.run import IncidentRun
 from ..api.runbook import ClusterRunbook, Runbook
 from ..core.calendar import UnknownTimeZone, calendar_of

@@ -144,16 +144,16 @@ async def _ask(
     inputs = action.inputs_model.model_validate(_without_nulls(rendered.value))
     reader = context.reader(grant, since=scope.since, memo=scope.memo, run=scope.run)
 
-    def look() -> tuple[dict[str, Any], Sequence[Found] | Unclear]:
+    def look() -> tuple[dict[str, Any], dict[str, Any], Sequence[Found] | Unclear]:
         facts = action.observe(inputs, reader)
-        return action.output(facts).wire(), action.findings(inputs, facts)
+        return action.output(facts).wire(), action.judged(facts).wire(), action.findings(inputs, facts)
 
-    output, answer = await _of_the_catalogue(context, check.action, look)
+    output, judged, answer = await _of_the_catalogue(context, check.action, look)
     if len(json.dumps(output)) > MAX_OUTPUT_BYTES:
         output = {"outputTooLarge": True}
     found = answer.found if isinstance(answer, Unclear) else tuple(answer)
     findings = [_finding(check, action, f) for f in found]
-    extra, failure = await _runbook_findings(context, scope, check, inputs, output)
+    extra, failure = await _runbook_findings(context, scope, check, inputs, judged)
     findings += extra
     state, reason, message = CheckState.PASSED, None, ""
     problems = [f for f in findings if f.kind == FindingKind.PROBLEM]
@@ -331,6 +331,7 @@ async def _plan(
             admission=await context.admission.in_force(),
             cooldown_until=cooldown,
             circuit_open=circuit_open,
+            fixes=status.fixes,
         )
     )
     return FixResult(name=fix.name, plan=plan, gates=gates)

@@ -16,7 +16,10 @@ from ..api.plan import Approval, PlanState, RemediationPlan
 
 #: Gates that an approval may name in `override`. Source: design §4.
 SOFT = frozenset(
-    {"Frozen", "Cooldown", "CircuitOpen", "RunbookStale", "HealthBudget", "CommonCause", "DownstreamBudget"}
+    {
+        *("Frozen", "Cooldown", "CircuitOpen", "RunbookStale"),
+        *("HealthBudget", "CommonCause", "DownstreamBudget", "EvidenceMissing"),
+    }
 )
 OPEN_STATES = frozenset({PlanState.PROPOSED, PlanState.APPROVED})
 

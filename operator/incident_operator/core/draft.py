@@ -50,7 +50,8 @@ class PlanDraft:
     the core asks people unless all of `grants` is restorable and every removal's actor is known and unprotected.
     `ask_because` are further reasons (CamelCase) why a person must agree. `candidates` are ARNs that the calls may act
     on, at most `max_targets` of them: a call's argument names them with `{fromTargets: {}}`. `capacity`, `downstream`
-    and `common_cause` are what the soft gates of those names judge.
+    and `common_cause` are what the soft gates of those names judge. `evidence_first`: whoever is contained is warned by
+    it, so the run's evidence is to be written before (gate EvidenceMissing).
     """
 
     title: str
@@ -73,6 +74,7 @@ class PlanDraft:
     capacity: Capacity | None = None
     downstream: Downstream | None = None
     common_cause: bool = False
+    evidence_first: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 Scopes name what an expression may see: a *finding* rule sees `output`, `inputs`, `parameters`; an *input* or a
 fix's `when` sees `parameters`, `checks`, `findings`, `incident`, `now`; a *rule* of our own kinds sees `self`.
 Compiling tells unknown names and types with line and column; evaluating what others wrote happens in
-`adapters.evaluator`'s child process, which calls `evaluate` here.
+`adapters.evaluating`, a child process that calls `evaluate` here.
 Source: decision 18; the library's limits are measured in the dependency notes (32 chained operands, JSON-safe input).
 """
 

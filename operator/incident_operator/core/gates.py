@@ -10,8 +10,8 @@ from datetime import datetime
 
 from ..api.grant import ActionGrant, ApprovalRule, Approvals
 from ..api.meta import Automation, Risk
-from ..api.plan import Approval, GateVerdict, Hazard, RemediationPlanSpec, Tier
-from ..api.run import Baseline
+from ..api.plan import Approval, GateVerdict, Hazard, PlanState, RemediationPlanSpec, Tier
+from ..api.run import Baseline, FixState, FixStatus
 from .approval import in_force, is_enough, overridden, told_progress
 from .risk import at_most, effective, matches
 
@@ -22,7 +22,8 @@ class GateFacts:
 
     Shape: `grant` is the one that permits the plan's action now, read live; None where there is none any more.
     `admission` says why it is not proven that people's words are checked, None where it is. `approvals` may have
-    run out. `cooldown_until` and `circuit_open` are of the policy that started the run, if one did.
+    run out. `cooldown_until` and `circuit_open` are of the policy that started the run, if one did. `fixes` is what
+    became of all fixes of the run.
     """
 
     plan: RemediationPlanSpec
@@ -38,6 +39,7 @@ class GateFacts:
     admission: str | None = None
     cooldown_until: datetime | None = None
     circuit_open: bool = False
+    fixes: tuple[FixStatus, ...] = ()
 
     @property
     def rule(self) -> ApprovalRule:
@@ -53,8 +55,8 @@ class GateFacts:
 
 Gate = Callable[[GateFacts], GateVerdict | None]
 
-#: Hard gates that open without anybody changing the plan: worth waiting for.
-PASSING = frozenset({"GrantSuspended", "AdmissionUnproven", "ResourceLocked", "NotLeader"})
+#: Gates that open without anybody changing the plan: worth waiting for. All are hard but EvidenceMissing.
+PASSING = frozenset({"GrantSuspended", "AdmissionUnproven", "ResourceLocked", "NotLeader", "EvidenceMissing"})
 
 
 def _blocks(name: str, message: str, *, hard: bool = True) -> GateVerdict:
@@ -214,6 +216,23 @@ def downstream_budget(facts: GateFacts) -> GateVerdict | None:
     return _blocks("DownstreamBudget", f"{would} would be used; at most {DOWNSTREAM_SHARE:.0%} may be", hard=False)
 
 
+#: How actions are called that write evidence down, and why one of them may have nothing left to do.
+_EVIDENCE, _WRITTEN_BEFORE = "evidence.", "AlreadyCollected"
+
+
+def evidence_missing(facts: GateFacts) -> GateVerdict | None:
+    """What the plan takes away warns whoever has it, and the run's evidence is not written yet."""
+    if not facts.plan.evidence_first:
+        return None
+    for fix in facts.fixes:
+        before = fix.state == FixState.NOT_APPLICABLE and fix.reason == _WRITTEN_BEFORE
+        if fix.action.startswith(_EVIDENCE) and not before and fix.state not in (FixState.NOT_NEEDED, PlanState.HELPED):
+            why = f" ({fix.reason})" if fix.reason else ""
+            message = f"{fix.name} is {fix.state}{why}: the evidence is to be written before anybody is warned"
+            return _blocks("EvidenceMissing", message, hard=False)
+    return None
+
+
 #: In the order in which they are shown.
 GATES: tuple[Gate, ...] = (
     runbook_invalid,
@@ -223,6 +242,8 @@ GATES: tuple[Gate, ...] = (
     permission_missing,
     admission_unproven,
     not_leader,
+    # Before the one that asks for approvals: a run shows the first, and whoever agrees must know it.
+    evidence_missing,
     approval_missing,
     frozen,
     cooldown,

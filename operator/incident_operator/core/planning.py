@@ -174,6 +174,7 @@ def complete(
         capacity=draft.capacity,
         downstream=draft.downstream,
         common_cause=draft.common_cause,
+        evidence_first=draft.evidence_first,
         temporary=fix.temporary,
         deletion_policy=run.spec.deletion_policy,
         account=aws.account,
@@ -233,6 +234,7 @@ def revert_of(plan: RemediationPlan, attempt: int) -> RemediationPlan | None:
             "revert_of": plan.metadata.name,
             "candidates": (),
             "max_targets": None,
+            "evidence_first": False,
         }
     )
     hashed = digest({"revertOf": plan.metadata.uid, "calls": [_hashed_call(c) for c in calls], "attempt": attempt})

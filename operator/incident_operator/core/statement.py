@@ -97,6 +97,11 @@ class _Token:
 
 
 _NOTHING = _Token("", "", 0)
+#: Views that leave out, or blank, what other roles do, without saying so. Source: PostgreSQL, "Viewing Statistics".
+_OF_SESSIONS = re.compile(
+    r"pg_stat_(activity|statements|replication|wal_receiver|subscription|ssl|gssapi|progress_[a-z_]+)"
+)
+
 _WORDLIKE = frozenset({"string", "quoted", "word", "number", "argument"})
 
 
@@ -132,6 +137,18 @@ def placeholders(text: str) -> int:
         return max((int(t.text[1:]) for t in _tokens(text) if t.kind == "argument"), default=0)
     except _Refused:
         return 0
+
+
+def of_sessions(text: str) -> str | None:
+    """Return the first view in a statement that keeps other roles' sessions from who may not see them, if any.
+
+    >>> of_sessions("SELECT count(*) AS used FROM pg_stat_activity a WHERE a.state = 'idle'")
+    'pg_stat_activity'
+    """
+    try:
+        return next((t.name for t in _tokens(text) if t.name and _OF_SESSIONS.fullmatch(t.name)), None)
+    except _Refused:
+        return None
 
 
 def without_end(text: str) -> str:

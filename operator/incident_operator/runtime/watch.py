@@ -15,8 +15,8 @@ import kopf
 from ..adapters.kube import Kube, KubeError
 from ..adapters.store import Key, Store, key_of
 from ..adapters.tally import Tally
-from ..api import GROUP, VERSION, WATCHED
-from ..api.meta import KubernetesObject
+from ..api.kinds import WATCHED
+from ..api.meta import GROUP, VERSION, KubernetesObject
 
 log = logging.getLogger(__name__)
 

@@ -1,12 +1,16 @@
 """Policies decide on every call, and denials read as AWS's own."""
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from .conftest import REGION, Account, allow, document
+from dev.processes import wait_until
+from incident_operator.adapters.clock import Clock
+
+from .conftest import REGION, Account, Caller, allow, document
 
 GET = {"TableName": "orders", "Key": {"k": {"S": "1"}}}
 
@@ -275,3 +279,41 @@ def test_iam_lambda_and_lookups_are_gated_too(account: Account) -> None:
     assert refusal(session.client("cloudtrail").lookup_events)[0] == "AccessDeniedException"
     message = refusal(session.client("logs").filter_log_events, logGroupName="/aws/lambda/fn")[1]
     assert "log-group:/aws/lambda/fn:log-stream:" in message
+
+
+def test_a_session_from_before_an_instant_is_refused_and_a_newer_one_works(account: Account) -> None:
+    """As a role's sessions are revoked: by when their credentials were issued. Without the policy all work again."""
+    table, iam = account.table(), account.client("iam")
+    role = account.role("app", allow("dynamodb:GetItem", table))
+    older = account.admin.assume(role).client("dynamodb")
+    issued = Clock().now() + timedelta(milliseconds=1)
+    # AWS's instants of issue are exact; a policy's may be as well.
+    cutoff = {"Condition": {"DateLessThan": {"aws:TokenIssueTime": issued.isoformat()}}}
+    iam.put_role_policy(
+        RoleName="app", PolicyName="revoke", PolicyDocument=json.dumps(document("Deny", "*", "*", **cutoff))
+    )
+    assert wait_until(lambda: Clock().now() > issued, seconds=5, every=0.01)
+    code, message = refusal(older.get_item, **GET)
+    assert code == "AccessDeniedException"
+    assert message.endswith("with an explicit deny in an identity-based policy")
+    assert account.admin.assume(role).client("dynamodb").get_item(**GET)["ResponseMetadata"]["HTTPStatusCode"] == 200
+    iam.delete_role_policy(RoleName="app", PolicyName="revoke")
+    assert older.get_item(**GET)["ResponseMetadata"]["HTTPStatusCode"] == 200
+
+
+def test_a_user_s_key_has_no_instant_of_issue(account: Account) -> None:
+    """A condition on it speaks of temporary credentials alone."""
+    iam, table = account.client("iam"), account.table()
+    iam.create_user(UserName="feed")
+    cutoff = {"Condition": {"DateLessThan": {"aws:TokenIssueTime": "2999-01-01T00:00:00Z"}}}
+    for name, policy in {
+        "work": allow("dynamodb:GetItem", table),
+        "revoke": document("Deny", "*", "*", **cutoff),
+    }.items():
+        iam.put_user_policy(UserName="feed", PolicyName=name, PolicyDocument=json.dumps(policy))
+    key = iam.create_access_key(UserName="feed")["AccessKey"]["AccessKeyId"]
+    feed = Caller(url=account.admin.url, key=key).client("dynamodb")
+    assert feed.get_item(**GET)["ResponseMetadata"]["HTTPStatusCode"] == 200
+    everything = json.dumps(document("Deny", "*", "*"))
+    iam.put_user_policy(UserName="feed", PolicyName="revoke", PolicyDocument=everything)
+    assert refusal(feed.get_item, **GET)[0] == "AccessDeniedException"

@@ -1,11 +1,15 @@
 """RDS takes its time: what waits, what is flushed, what is away, and what comes back elsewhere."""
 
-from collections.abc import Callable
+import os
+import signal
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
+from dev import databases
+from dev.loopback import address
 from dev.processes import wait_until
 
 from .conftest import Account
@@ -73,3 +77,88 @@ def test_a_failover_comes_back_in_another_zone(rds: Any) -> None:
     rds.reboot_db_instance(DBInstanceIdentifier=NAME, ForceFailover=True)
     assert becomes(rds, lambda found: found["AvailabilityZone"] == "us-east-1b")
     assert becomes(rds, lambda found: found["DBInstanceStatus"] == "available")
+
+
+def test_only_a_class_that_is_offered_can_be_had(rds: Any) -> None:
+    """RDS says which there are for an engine, and takes no other."""
+
+    def offered(name: str) -> list[str]:
+        found = rds.describe_orderable_db_instance_options(Engine="postgres", DBInstanceClass=name)
+        return [option["DBInstanceClass"] for option in found["OrderableDBInstanceOptions"]]
+
+    assert (offered("db.r5.2xlarge"), offered("db.r5.huge")) == (["db.r5.2xlarge"], [])
+    with pytest.raises(ClientError, match="does not support"):
+        rds.modify_db_instance(DBInstanceIdentifier=NAME, DBInstanceClass="db.r5.huge", ApplyImmediately=True)
+    assert instance(rds)["DBInstanceStatus"] == "available"
+
+
+REPLICA = "shop-replica"
+PASSWORD = "the-master-user-s-own"  # noqa: S105
+
+
+@pytest.fixture
+def pair(unhurried: Account) -> Iterator[tuple[Any, databases.Server, databases.Server]]:
+    """A primary and its read replica, both real."""
+    client = unhurried.admin.client("rds")
+    with databases.postgres(address()) as primary, databases.standby(primary, address()) as standby:
+        with databases.admin(primary) as connection:
+            connection.execute(f"ALTER ROLE postgres PASSWORD '{PASSWORD}'")
+            assert wait_until(lambda: _followed(connection), seconds=30)
+        client.create_db_instance(
+            DBInstanceIdentifier=NAME,
+            DBInstanceClass="db.r5.large",
+            Engine="postgres",
+            AllocatedStorage=20,
+            MasterUsername="postgres",
+            MasterUserPassword=PASSWORD,
+            Port=primary.port,
+            Tags=[{"Key": "shopsmart.com/address", "Value": primary.host}],
+        )
+        client.create_db_instance_read_replica(
+            DBInstanceIdentifier=REPLICA,
+            SourceDBInstanceIdentifier=NAME,
+            Port=standby.port,
+            Tags=[{"Key": "shopsmart.com/address", "Value": standby.host}],
+        )
+        yield client, primary, standby
+
+
+def _followed(connection: Any) -> bool:
+    row = connection.execute("SELECT bool_and(replay_lsn >= pg_current_wal_lsn()) FROM pg_stat_replication").fetchone()
+    return bool(row and row[0])
+
+
+def replica(rds: Any) -> dict[str, Any]:
+    """Return the replica as it is described."""
+    (found,) = rds.describe_db_instances(DBInstanceIdentifier=REPLICA)["DBInstances"]
+    return dict(found)
+
+
+def test_a_replica_is_promoted_for_real_and_only_once(pair: tuple[Any, databases.Server, databases.Server]) -> None:
+    """It leaves its source and takes writes; what is no replica is not promoted."""
+    rds, _, standby = pair
+    before = replica(rds)
+    assert before["Endpoint"] == {"Address": standby.host, "Port": standby.port}
+    assert before["ReadReplicaSourceDBInstanceIdentifier"] == NAME
+    assert instance(rds)["ReadReplicaDBInstanceIdentifiers"] == [REPLICA]
+    with pytest.raises(ClientError, match="not a read replica"):
+        rds.promote_read_replica(DBInstanceIdentifier=NAME)
+    rds.promote_read_replica(DBInstanceIdentifier=REPLICA, BackupRetentionPeriod=7)
+    assert replica(rds)["DBInstanceStatus"] == "modifying"
+    with pytest.raises(ClientError, match="not in available state"):
+        rds.promote_read_replica(DBInstanceIdentifier=REPLICA)
+    assert wait_until(lambda: replica(rds)["DBInstanceStatus"] == "available", seconds=30)
+    assert replica(rds).get("ReadReplicaSourceDBInstanceIdentifier") is None
+    assert instance(rds)["ReadReplicaDBInstanceIdentifiers"] == []
+    with databases.admin(standby) as connection:
+        assert connection.execute("SELECT pg_is_in_recovery()").fetchone() == (False,)
+        connection.execute("CREATE TABLE written ()")
+
+
+def test_an_instance_whose_server_is_gone_has_failed(pair: tuple[Any, databases.Server, databases.Server]) -> None:
+    """Its replica, which is there, has not."""
+    rds, primary, _ = pair
+    assert instance(rds)["DBInstanceStatus"] == "available"
+    os.kill(primary.pid, signal.SIGQUIT)
+    assert becomes(rds, lambda found: found["DBInstanceStatus"] == "failed")
+    assert replica(rds)["DBInstanceStatus"] == "available"

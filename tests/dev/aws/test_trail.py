@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from incident_operator.actions.reads import READS
+
 from .conftest import REGION, Account, Caller, allow, eventually
 
 
@@ -163,3 +165,32 @@ def test_an_inactive_key_is_nobodys(account: Account) -> None:
     assert error.value.response["Error"]["Code"] == "InvalidClientTokenId"
     iam.update_access_key(UserName="partner", AccessKeyId=key, Status="Active")
     assert caller.get_user(UserName="partner")["User"]["UserName"] == "partner"
+
+
+def test_a_db_instance_s_changes_are_found_by_its_name_and_by_its_arn(account: Account) -> None:
+    """What was asked for is told, also of a replica by its source's name; a password never is."""
+    rds = account.client("rds")
+    engine = {"DBInstanceClass": "db.r5.large", "Engine": "postgres", "AllocatedStorage": 20}
+    login = {"MasterUsername": "postgres", "MasterUserPassword": "not-to-be-told"}
+    rds.create_db_instance(DBInstanceIdentifier="shop", MultiAZ=True, **engine, **login)
+    rds.create_db_instance_read_replica(DBInstanceIdentifier="copy", SourceDBInstanceIdentifier="shop")
+    rds.modify_db_instance(DBInstanceIdentifier="shop", DBInstanceClass="db.r5.2xlarge", ApplyImmediately=False)
+    changed, copied, created = events(account, "ResourceName", "shop", "ModifyDBInstance")
+    assert (copied["EventName"], created["EventName"]) == ("CreateDBInstanceReadReplica", "CreateDBInstance")
+    assert {"ResourceType": "AWS::RDS::DBInstance", "ResourceName": "shop"} in changed["Resources"]
+    told = [e["parameters"] for e in READS["cloudtrail", "lookup_events"].project({"Events": [changed, copied]})]
+    assert told == [
+        {"dBInstanceIdentifier": "shop", "dBInstanceClass": "db.r5.2xlarge", "applyImmediately": False},
+        {"dBInstanceIdentifier": "copy", "sourceDBInstanceIdentifier": "shop"},
+    ]
+    arn = f"arn:aws:rds:{REGION}:{account.id}:db:shop"
+    assert events(account, "ResourceName", arn, "ModifyDBInstance")[-1]["EventName"] == "CreateDBInstance"
+    assert "not-to-be-told" not in str([changed, copied, created])
+
+
+def test_a_replication_group_s_changes_are_found_by_its_name(account: Account) -> None:
+    """Also one that was refused: somebody tried."""
+    with pytest.raises(ClientError):
+        account.client("elasticache").test_failover(ReplicationGroupId="carts", NodeGroupId="0001")
+    (tried,) = events(account, "ResourceName", "carts", "TestFailover")
+    assert tried["body"]["errorCode"] == "ReplicationGroupNotFoundFault"

@@ -14,7 +14,21 @@ def _role(answer: Mapping[str, Any]) -> dict[str, Any]:
         "Arn": role["Arn"],
         "Path": role.get("Path", "/"),
         "PermissionsBoundaryArn": boundary.get("PermissionsBoundaryArn"),
+        "TrustedServices": _trusted_services(role.get("AssumeRolePolicyDocument")),
     }
+
+
+def _trusted_services(document: Any) -> list[str]:
+    """Return the services that a trust policy lets assume the role; of any other principal only that it is none."""
+    given = policy_document(document) if document else {}
+    statements = given.get("Statement", ())
+    found: set[str] = set()
+    for statement in statements if isinstance(statements, list) else [statements]:
+        principal = statement.get("Principal")
+        services = principal.get("Service", ()) if isinstance(principal, Mapping) else ()
+        if statement.get("Effect") == "Allow":
+            found.update([services] if isinstance(services, str) else services)
+    return sorted(found)
 
 
 def _simulated(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -85,6 +99,11 @@ READS: Mapping[tuple[str, str], ListedRead] = {
     ("iam", "get_user"): ListedRead(
         permissions=("iam:GetUser",),
         project=lambda answer: keep("UserName", "Arn")(answer["User"]),
+        missing=("NoSuchEntity",),
+    ),
+    ("iam", "get_user_policy"): ListedRead(
+        permissions=("iam:GetUserPolicy",),
+        project=lambda answer: policy_document(answer["PolicyDocument"]),
         missing=("NoSuchEntity",),
     ),
     ("iam", "get_access_key_last_used"): ListedRead(

@@ -9,7 +9,7 @@ from .listed import ListedRead
 def _instance(answer: Mapping[str, Any]) -> dict[str, Any]:
     """Keep what decides of the one instance asked for. Shape: `pending` are names of settings, never their values."""
     (instance,) = answer["DBInstances"]
-    endpoint = instance.get("Endpoint") or {}
+    endpoint, groups = instance.get("Endpoint") or {}, instance.get("VpcSecurityGroups") or ()
     return {
         "arn": instance["DBInstanceArn"],
         "status": instance["DBInstanceStatus"],
@@ -21,6 +21,8 @@ def _instance(answer: Mapping[str, Any]) -> dict[str, Any]:
         "zone": instance.get("AvailabilityZone"),
         "replicas": sorted(instance.get("ReadReplicaDBInstanceIdentifiers") or ()),
         "replicaOf": instance.get("ReadReplicaSourceDBInstanceIdentifier"),
+        "securityGroups": sorted(group["VpcSecurityGroupId"] for group in groups),
+        "securityGroupsActive": all(group.get("Status") == "active" for group in groups),
         "backupDays": instance.get("BackupRetentionPeriod", 0),
     }
 

@@ -49,6 +49,8 @@ _TRAIL_PARAMETERS = (
     "setAsDefault",
     "versionId",
     "roleName",
+    "userName",
+    "roleArn",
     "bucketName",
     "bucketPolicy",
     "resourceArn",
@@ -72,6 +74,12 @@ _TRAIL_PARAMETERS = (
     "groupId",
     "ipPermissions",
     "primaryClusterId",
+    "cacheClusterId",
+    "dBInstanceIdentifier",
+    "sourceDBInstanceIdentifier",
+    "dBInstanceClass",
+    "applyImmediately",
+    "forceFailover",
 )
 
 

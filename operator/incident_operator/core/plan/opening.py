@@ -98,6 +98,7 @@ def gate_facts(view: PlanView, now: datetime) -> GateFacts:
         admission=view.admission,
         cooldown_until=view.cooldown_until,
         circuit_open=view.circuit_open,
+        fixes=run.status.fixes if run is not None else (),
     )
 
 
