@@ -56,7 +56,7 @@ class ConnectOutput(Output):
     connected: bool
     outcome: Connection | None = None
     seconds: float | None = None
-    heard: tuple[Heard, ...] = ()
+    heard: tuple[Heard, ...] | None = None
 
 
 @register
@@ -93,7 +93,10 @@ class Connect(CheckAction[ConnectInputs, ConnectFacts]):
     def output(self, facts: ConnectFacts) -> ConnectOutput:
         """Return what came of it."""
         return ConnectOutput(
-            connected=facts.outcome == "Connected", outcome=facts.outcome, seconds=facts.seconds, heard=facts.heard
+            connected=facts.outcome == "Connected",
+            outcome=facts.outcome,
+            seconds=facts.seconds,
+            heard=facts.heard if facts.from_instances else None,
         )
 
     def findings(self, inputs: ConnectInputs, facts: ConnectFacts) -> Sequence[Found] | Unclear:
