@@ -14,7 +14,7 @@ from dev.shop.sessions.hosts import hosts
 from dev.shop.sessions.place import GROUP, cache, host_addresses
 from dev.shop.sessions.seed import seed
 
-from .world import World, outcome, story
+from .world import World, impact, outcome, story
 
 #: A run names the hosts' own addresses: the operator is no host.
 NETWORK = host_addresses()[0].rpartition(".")[0] + ".16/28"
@@ -53,6 +53,7 @@ def test_a_failover_that_is_done_is_not_made_again(make_world: Callable[..., Wor
         assert outcome(status) == "Unresolved/NoFixApplies", story(status)
         assert {"FailoverDone", "HostsOnReplica", "ThresholdBreached"} <= _reasons(status), story(status)
         (found,) = [f for f in status["findings"] if f["reason"] == "HostsOnReplica"]
+        assert impact(status)[0] > 0
         named = {address for address in host_addresses() if address in found["message"]}
         assert named == set(fleet.clinging), found
         (fix,) = [f for step in status["steps"] for f in step.get("fixes", ())]
