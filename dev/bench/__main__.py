@@ -11,11 +11,11 @@ import click
 from dev.shop.shop import ShopError
 from dev.stack import FAILURES
 
-from . import diagnosis, engine, policies
+from . import diagnosis, engine, playbooks, policies
 from .figures import Figure, table
 from .place import STATE, Place
 
-SECTIONS = ("engine", "start", "policies", "diagnosis")
+SECTIONS = ("engine", "start", "policies", "diagnosis", "playbooks")
 
 
 @click.command()
@@ -26,6 +26,9 @@ SECTIONS = ("engine", "start", "policies", "diagnosis")
 @click.option("--live", default=100, show_default=True, help="Live at a start.")
 @click.option("--policies", "count", default=2000, show_default=True, help="Of the policies' section.")
 @click.option("--latency", multiple=True, default=diagnosis.LATENCIES, show_default=True, help="Of the simulated AWS.")
+@click.option(
+    "--playbook", type=click.Choice(list(playbooks.PLAYBOOKS)), multiple=True, help="Only this one; may be repeated."
+)
 @click.option("--state-dir", type=click.Path(path_type=Path), default=STATE, show_default=".dev/bench")
 def main(
     only: tuple[str, ...],
@@ -35,6 +38,7 @@ def main(
     live: int,
     count: int,
     latency: tuple[str, ...],
+    playbook: tuple[str, ...],
     state_dir: Path,
 ) -> None:
     """Measure everything in one run: print a table, write bench.json into the state directory."""
@@ -50,6 +54,8 @@ def main(
         "start": lambda: engine.start(place, few, settled, live),
         "policies": lambda: policies.measure(place, count),
         "diagnosis": lambda: diagnosis.measure(place, rounds, latency),
+        # At one latency only: breaking each department takes longer than what is measured.
+        "playbooks": lambda: playbooks.measure(place, few, latency[0], playbook),
     }
     figures: list[Figure] = []
     try:

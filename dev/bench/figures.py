@@ -8,12 +8,17 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One figure. Shape: `samples` has one value a round, in order; `limit` is the most its median should be."""
+    """One figure.
+
+    Shape: `samples` has one value a round, in order; `limit` is the most its median should be; `notes` are what it
+    counts, by name.
+    """
 
     name: str
     unit: str
     samples: Sequence[float]
     limit: float | None = None
+    notes: Sequence[str] = ()
 
     @property
     def median(self) -> float:
@@ -30,7 +35,8 @@ class Figure:
         rounded = [round(value, 4) for value in self.samples]
         shown = {"name": self.name, "unit": self.unit, "samples": rounded}
         spread = {"min": min(rounded), "median": round(self.median, 4), "max": max(rounded)}
-        return {**shown, **spread, **({} if self.limit is None else {"atMost": self.limit, "met": self.met})}
+        target = {} if self.limit is None else {"atMost": self.limit, "met": self.met}
+        return {**shown, **spread, **target, **({"notes": list(self.notes)} if self.notes else {})}
 
 
 def ratio(name: str, ours: Sequence[float], theirs: Sequence[float], *, limit: float | None = None) -> Figure:
@@ -39,7 +45,7 @@ def ratio(name: str, ours: Sequence[float], theirs: Sequence[float], *, limit: f
 
 
 def table(figures: Sequence[Figure]) -> str:
-    """Return the figures as text, one a line."""
+    """Return the figures as text, one a line, each note on a line below its figure's."""
     width = max((len(figure.name) for figure in figures), default=0)
     lines = [f"{'':{width}}  {'min':>9}  {'median':>9}  {'max':>9}"]
     for figure in figures:
@@ -47,6 +53,7 @@ def table(figures: Sequence[Figure]) -> str:
         shown = "  ".join(f"{_short(value):>9}" for value in values)
         verdict = "" if figure.limit is None else f"   target ≤ {figure.limit:g}: {'met' if figure.met else 'MISSED'}"
         lines.append(f"{figure.name:{width}}  {shown}  {figure.unit}{verdict}")
+        lines += [f"    {note}" for note in figure.notes]
     return "\n".join(lines)
 
 

@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 
 from incident_operator.api.meta import Severity
-from incident_operator.api.plan import PlanState, RemediationPlan, RemediationPlanStatus
+from incident_operator.api.plan import GateVerdict, PlanState, RemediationPlan, RemediationPlanStatus
 from incident_operator.api.run import (
     Baseline,
     CheckState,
     Finding,
     FixState,
+    Paused,
     RunPhase,
     TimelineEntry,
 )
@@ -254,6 +255,36 @@ def test_a_plan_under_way_is_waited_for(state: PlanState) -> None:
     plan = the_plan(status=RemediationPlanStatus(state=state))
     run = started(active_plan=plan.metadata.name, phase=RunPhase.REMEDIATING)
     assert decide(run, plans=(plan,)) == RunDecision(status=run.status)
+
+
+def test_a_plan_that_waits_for_another_says_for_whom_once_and_then_goes_on() -> None:
+    """Two incidents on one resource: the second look writes nothing, and what is over is not told any more."""
+    locked = GateVerdict(name="ResourceLocked", message="arn:x is being changed by plan team/other")
+    waiting = the_plan(status=RemediationPlanStatus(state=PlanState.APPROVED, gates=(locked,)))
+    run = started(active_plan=waiting.metadata.name, phase=RunPhase.REMEDIATING)
+    first = decide(run, plans=(waiting,))
+    assert first.status.now is not None
+    assert (first.status.now.waiting_for, first.status.now.because) == ("ResourceLocked", locked.message)
+    (mitigated,) = [c for c in first.status.conditions if c.type == "Mitigated"]
+    assert (mitigated.status, mitigated.reason, mitigated.message) == ("False", "ResourceLocked", locked.message)
+    assert first.status.timeline[-1].reason == "ResourceLocked"
+    again = run.model_copy(update={"status": first.status})
+    assert decide(again, plans=(waiting,)) == RunDecision(status=first.status)
+    begun = the_plan(status=RemediationPlanStatus(state=PlanState.APPLYING))
+    on = decide(again, plans=(begun,)).status
+    assert on.now is not None
+    assert on.now.waiting_for == begun.metadata.name
+    assert [c.reason for c in on.conditions if c.type == "Mitigated"] == ["Applying"]
+    assert decide(run.model_copy(update={"status": on}), plans=(begun,)) == RunDecision(status=on)
+
+
+def test_a_paused_run_says_so_whatever_its_plan_waits_for() -> None:
+    """Who paused it is more than whose lock it is."""
+    locked = GateVerdict(name="ResourceLocked", message="arn:x is being changed by plan team/other")
+    waiting = the_plan(status=RemediationPlanStatus(state=PlanState.APPROVED, gates=(locked,)))
+    paused = Paused(by="bob", at=NOW)
+    run = started(active_plan=waiting.metadata.name, phase=RunPhase.REMEDIATING, paused=paused)
+    assert decide(run, plans=(waiting,)) == RunDecision(status=run.status)
 
 
 def test_verifying_is_shown_once() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from dev.processes import wait_until
 from dev.shop.storefront import faults, seed
 
+from .comparing import only_touched
 from .storefront import (
     calls,
     customers,
@@ -18,7 +19,7 @@ from .storefront import (
     terminations,
     wait_until_all,
 )
-from .world import World, outcome, story
+from .world import World, impact, outcome, story
 
 
 def test_inc_2023_3421_the_path_is_set_and_no_target_is_taken(world: World) -> None:
@@ -29,6 +30,7 @@ def test_inc_2023_3421_the_path_is_set_and_no_target_is_taken(world: World) -> N
     with open_storefront(world) as shop, customers(shop) as felt, world.operator():
         faults.named("inc-2023-3421").break_(shop)
         wait_until_all(shop, "unhealthy")
+        before = world.dump()
         world.apply(world.manifest("alb-target-health.yaml"))
         assert wait_until(lambda: "ReplaceUnhealthy" in suspended(shop), seconds=60, every=0.1), world.log()
         replaced = terminations(shop)
@@ -39,7 +41,11 @@ def test_inc_2023_3421_the_path_is_set_and_no_target_is_taken(world: World) -> N
     assert suspended(shop) == []
     assert health_check_path(shop) == faults.MOVED_PATH
     assert terminations(shop) == replaced
+    # Of all that there is in the account, the path alone is another.
+    changed = only_touched(world, before)
+    assert changed == {("targetGroups", f"{shop.region}/{seed.TARGET_GROUP}", "path"): faults.MOVED_PATH}
     _is_told(status)
+    assert impact(status)[1] >= 3, "customers came all the time"
     made = world.changes_by_operator()
     operations = [operation for operation, _ in calls(made)]
     assert operations[:2] == ["SuspendProcesses", "ModifyTargetGroup"]
@@ -64,6 +70,7 @@ def test_a_release_that_is_broken_on_both_paths_is_left_to_people(world: World) 
     with open_storefront(world) as shop, customers(shop), world.operator():
         faults.named("web-bad-deploy").break_(shop)
         wait_until_all(shop, "unhealthy")
+        before = world.dump()
         world.apply(run_of(world, "bad-release", "alb-target-health", "INC-2024-0301", declaredPath="/healthz"))
         status = world.finished("bad-release")
     assert outcome(status) == "Unresolved/RecoveryNotReached", story(status)
@@ -71,4 +78,6 @@ def test_a_release_that_is_broken_on_both_paths_is_left_to_people(world: World) 
     assert "ApplicationUnhealthy" in problems | {e["reason"] for e in status["timeline"]}, story(status)
     operations = {operation for operation, _ in calls(world.changes_by_operator())}
     assert operations <= {"SuspendProcesses"}
+    group = ("autoScalingGroups", f"{shop.region}/{seed.GROUP}", "suspended")
+    assert only_touched(world, before) == ({group: ["ReplaceUnhealthy"]} if operations else {})
     assert health_check_path(shop) == seed.HEALTH_PATH

@@ -6,8 +6,9 @@ from dev.processes import wait_until
 from dev.shop.shop import Shop
 from dev.shop.storefront import faults, seed
 
+from .comparing import only_touched
 from .storefront import calls, customers, open_storefront, terminations
-from .world import TIME_SCALE, World, outcome, story
+from .world import TIME_SCALE, World, impact, outcome, story
 
 #: The runbook's default.
 STALE_AFTER = timedelta(minutes=5)
@@ -52,7 +53,7 @@ def test_inc_2023_2890_capacity_and_minimum_are_raised_by_what_ec2_and_users_say
         with customers(shop, rate=faults.HEAVY_RATE) as felt:
             assert wait_until(lambda: felt.felt(3).median > SLOW, seconds=40, every=0.2), felt.felt(3)
             assert wait_until(lambda: busy(shop) > 90, seconds=40, every=0.2), busy(shop)
-            before = terminations(shop)
+            before, dump = terminations(shop), world.dump()
             world.apply(world.manifest("autoscaling-failures.yaml"))
             status = world.finished("inc-2023-2890")
             assert outcome(status) == "Resolved/Runbook", story(status)
@@ -60,9 +61,12 @@ def test_inc_2023_2890_capacity_and_minimum_are_raised_by_what_ec2_and_users_say
             found = seed.group_of(shop)
         assert (found["MinSize"], found["DesiredCapacity"], found["MaxSize"]) == (4, 4, 4)
         assert terminations(shop) == before
+        group = ("autoScalingGroups", f"{shop.region}/{seed.GROUP}")
+        assert only_touched(world, dump) == {(*group, "desired"): 4, (*group, "min"): 4}
     told = {entry["reason"] for entry in status["timeline"]}
     assert {"MetricStale", "ThresholdBreached", "UsersWaiting"} <= told, story(status)
     assert seed.AGENT_METRIC in status["rootCause"]["summary"]
+    assert impact(status)[1] >= 3, "they waited, and most were served: what failed is measured, not guessed"
     assert calls(world.changes_by_operator()) == [("UpdateAutoScalingGroup", "OK")]
     # The launch template, and so the agent's configuration, is as the deploy left it.
     assert faults.named("inc-2023-2890").is_broken(shop)

@@ -16,7 +16,7 @@ from dev.shop.sessions.place import CLINGING, FLEET, GROUP, HANDLING, cache
 from dev.shop.sessions.seed import seed
 
 from .recycling import recycled_one_by_one
-from .world import World, outcome, story
+from .world import World, impact, outcome, story
 
 #: A run names the network of the hosts: the operator is no host.
 NETWORK = loopback.address().rpartition(".")[0] + ".0/24"
@@ -58,6 +58,7 @@ def test_a_failover_that_is_done_is_not_made_again(make_world: Callable[..., Wor
         status = world.status(name)
         assert {"FailoverDone", "HostsOnReplica", "ThresholdBreached"} <= _reasons(status), story(status)
         (found,) = [f for f in status["findings"] if f["reason"] == "HostsOnReplica"]
+        assert impact(status)[0] > 0
         named = {host.address for host in there if host.address in found["message"].replace(",", " ").split()}
         assert named == set(clinging.values()), found
         fixes = {fix["name"]: fix for step in status["steps"] for fix in step.get("fixes", ())}

@@ -19,7 +19,7 @@ from dev.shop.orders.seed import seed
 from incident_operator.api.meta import parse_instant
 
 from .recycling import recycled_one_by_one
-from .world import World, outcome, story
+from .world import World, impact, outcome, story
 
 
 @dataclass(kw_only=True)
@@ -93,6 +93,7 @@ def test_a_pool_that_is_used_up_is_relieved_of_idle_sessions(
         status = world.finished(run)
         assert bystander.execute("SELECT 1").fetchone() == (1,), "a superuser's session is never ended"
     assert outcome(status) == "Resolved/Runbook", story(status)
+    assert impact(status)[0] > 0
     assert sum(base.idle().values()) < 5, "PostgreSQL itself says that they are gone"
     assert wait_until(lambda: hosts.failing() == 0, seconds=30), "customers are served"
     applied = plan_of(world, "endIdleSessions")

@@ -15,7 +15,7 @@ from dev.shop.network.seed import seed
 from dev.shop.network.traffic import traffic
 
 from .people import plan_that_names_who
-from .world import World, outcome, story
+from .world import World, impact, outcome, story
 
 
 def _world(make_world: Callable[..., World], **options: Any) -> tuple[World, Tiers]:
@@ -50,6 +50,7 @@ def test_a_rule_that_a_deployment_took_is_given_back(make_world: Callable[..., W
         status = world.finished(_applied(world, tiers))
         assert outcome(status) == "Resolved/Runbook", story(status)
         assert "SecurityGroupRuleMissing" in str(status["rootCause"]), story(status)
+        assert impact(status)[0] > 0
         # A web server itself met the block, and after the rule was given back it got through: that is what judged it.
         met = [line["reason"] for line in status["timeline"] if line["source"] == "check connections"]
         assert "ConnectionBlocked" in met, story(status)

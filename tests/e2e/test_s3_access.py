@@ -15,7 +15,7 @@ from dev.shop.images.faults import FAULTS
 from dev.shop.images.grant import grant
 from dev.shop.images.traffic import Browsers
 
-from .world import World, outcome, story
+from .world import World, impact, outcome, story
 
 RUN = "inc-2023-0987"
 Images = Callable[[], World]
@@ -111,6 +111,7 @@ def test_public_read_comes_back_with_two_peoples_word_and_goes_again_exactly(mak
         approved(world, plan, "carol")
         status = world.finished(RUN)
         assert outcome(status) == "Resolved/Runbook", story(status)
+        assert impact(status) == (3, 3), "each canary was refused"
         assert browsers.wait_for(lambda status: status == 200, seconds=30), browsers.told()
         assert browsers.get(seed.PRIVATE) == 403
         assert operations(world) == ["PutBucketPolicy"]

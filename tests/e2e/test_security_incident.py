@@ -107,6 +107,8 @@ def test_evidence_is_written_first_and_the_key_is_dead_afterwards(partners: Worl
         status = world.finished(RUN)
         assert outcome(status) == "Resolved/Runbook", story(status)
         assert thief.once() == "UnrecognizedClientException"
+        # No customer's request fails of it: how bad it is, people say. It is told as unknown, not as nothing.
+        assert "impact" not in status
     # The key, and the one that the thief made with it.
     assert operations(world) == ["PutObject", "UpdateAccessKey", "UpdateAccessKey"]
     assert all(call["outcome"] == "OK" for call in world.changes_by_operator())

@@ -274,6 +274,20 @@ def story(status: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def impact(status: Mapping[str, Any]) -> tuple[float, float]:
+    """Return how many requests failed, of how many, as a run measured it. Errors: AssertionError if it did not.
+
+    Shape: the summary says these very numbers; where nothing was measured there is no impact, never one of zero.
+    """
+    found = status.get("impact")
+    assert found is not None, f"no impact was measured:\n{story(status)}"
+    failed, total = float(found["failed"]), float(found["total"])
+    assert 0 <= failed <= total
+    assert f"({failed:g} of {total:g})" in found["summary"]
+    assert total > 0
+    return failed, total
+
+
 def outcome(status: Mapping[str, Any]) -> str:
     """Return phase/outcome, as the examples write it."""
     return f"{status.get('phase')}/{status.get('outcome')}"

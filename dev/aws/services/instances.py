@@ -18,7 +18,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -57,6 +57,37 @@ class Program:
 
     module: str
     configuration: Mapping[str, Any]
+
+
+def _networks(backend: EC2Backend) -> dict[str, Any]:
+    """Return what decides connections, by id: rules, entries and routes of every VPC that somebody made."""
+    made = {vpc.id for vpc in backend.vpcs.values() if not vpc.is_default}
+    found: dict[str, Any] = {}
+    for vpc in made:
+        for group in backend.groups[vpc].values():
+            rules = {"ingress": group.ingress_rules, "egress": group.egress_rules}
+            found[group.id] = {way: _canonical(map(_rule, listed)) for way, listed in rules.items()}
+    for acl in backend.network_acls.values():
+        if acl.vpc_id in made:
+            found[acl.id] = _canonical(
+                [e.rule_number, e.egress, e.rule_action, e.protocol, e.cidr_block, e.port_range_from, e.port_range_to]
+                for e in acl.network_acl_entries
+            )
+    for table in backend.route_tables.values():
+        if table.vpc_id in made:
+            found[table.id] = _canonical([r.destination_cidr_block, r.gateway_id, r.instance_id] for r in table.routes)
+    return found
+
+
+def _rule(rule: Any) -> list[Any]:
+    """Return a rule without its own id, which is another one after it was removed and given back."""
+    who = [rule.ip_range or None, (rule.source_group or {}).get("GroupId"), rule.prefix_list_id]
+    return [rule.ip_protocol, rule.from_port, rule.to_port, *who]
+
+
+def _canonical(entries: Iterable[list[Any]]) -> list[list[Any]]:
+    """Return entries in an order that does not depend on when each was made."""
+    return sorted(entries, key=lambda entry: json.dumps(entry, sort_keys=True))
 
 
 def program_of(user_data: Any) -> Program | None:
@@ -157,15 +188,17 @@ class Instances(Service):
         return {"ec2": _needs}
 
     def dump(self, account: str) -> Mapping[str, Any]:
-        """Return launch templates by name: what an instance of the default version would be."""
-        found = {}
+        """Return launch templates by name, what an instance of the default version would be; and networks' rules."""
+        found, networks = {}, {}
         for region in sorted(ec2_backends[account]):
             for template in ec2_backends[account][region].launch_templates.values():
                 data = template.default_version().data
                 text = str(data.get("UserData") or "")
                 digest = sha256(text.encode()).hexdigest()[:12]
                 found[f"{region}/{template.name}"] = {"image": data.get("ImageId"), "userData": digest}
-        return {"launchTemplates": dict(sorted(found.items()))} if found else {}
+            networks.update(_networks(ec2_backends[account][region]))
+        templates = {"launchTemplates": dict(sorted(found.items()))} if found else {}
+        return {**templates, "networks": dict(sorted(networks.items()))} if networks else templates
 
     def touched(self, call: Call, account: str) -> Any:
         """Return a launch template's default version."""

@@ -28,6 +28,7 @@ from .view import (
     RunDecision,
     RunEffect,
     RunView,
+    applying,
     command,
     stopped,
 )
@@ -298,11 +299,7 @@ def hand_over(
             "active_plan": plan.metadata.name,
             "awaiting_since": None,
             "conditions": conditions,
-            "now": Now(
-                doing=f"applying: {plan.spec.title}",
-                waiting_for=plan.metadata.name,
-                next=(command(run, "plan"), command(run, "watch")),
-            ),
+            "now": applying(run, plan),
             "timeline": told(status.timeline, now, "Applying", plan.spec.title + by, f"plan {plan.metadata.name}"),
         }
     )

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from ...api.intervention import Intervention
 from ...api.meta import Risk
 from ...api.plan import GateVerdict, PlanState, RemediationPlan
-from ...api.run import CheckStatus, Finding, FixState, Impact, IncidentRun, IncidentRunStatus, RunPhase
+from ...api.run import CheckStatus, Finding, FixState, Impact, IncidentRun, IncidentRunStatus, Now, RunPhase
 from ...api.runbook import IfNoHelp, RunbookSpec
 from ..approval import Answer
 from ..schedule import Timing
@@ -203,3 +203,12 @@ def stopped(view: RunView) -> tuple[RemediationPlan, ...]:
 def command(run: IncidentRun, verb: str, *more: str) -> str:
     """Return a command of ours about this run, to paste."""
     return " ".join(("kubectl incident", verb, f"-n {run.metadata.namespace}", run.metadata.name, *more))
+
+
+def applying(run: IncidentRun, plan: RemediationPlan) -> Now:
+    """Return what a run says while its plan is applied."""
+    return Now(
+        doing=f"applying: {plan.spec.title}",
+        waiting_for=plan.metadata.name,
+        next=(command(run, "plan"), command(run, "watch")),
+    )
