@@ -7,11 +7,12 @@ from .rds import Rds
 from .scaling import Scaling
 from .service import Forward, Handler, Needs, Parts, Service
 from .storage import Storage
+from .waf import Waf
 
 __all__ = ["Forward", "Handler", "Needs", "Parts", "Service", "all_of"]
 
 #: Add yours here.
-_KINDS: tuple[type[Service], ...] = (Instances, Balancing, Scaling, Rds, Storage, ElastiCache)
+_KINDS: tuple[type[Service], ...] = (Instances, Balancing, Scaling, Rds, Storage, ElastiCache, Waf)
 
 
 def all_of(parts: Parts) -> tuple[Service, ...]:
