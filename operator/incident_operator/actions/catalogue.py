@@ -34,6 +34,7 @@ _FILES = (
     "rds",
     "s3",
     "tcp",
+    "waf",
 )
 ENTRY_POINTS = "incident_operator.actions"
 
