@@ -62,8 +62,10 @@ def ip_set(*addresses: str, lock: str = "token-1", version: str = "IPV4") -> dic
     return dict(READS["wafv2", "get_ip_set"].project({"IPSet": stored, "LockToken": lock}))
 
 
-def sampled(*counts: tuple[str, str, str, int], late: float = 600) -> Callable[[dict[str, Any]], Any]:
-    """Return what GetSampledRequests says: metric, address, action, requests; `late` seconds ago."""
+def sampled(
+    *counts: tuple[str, str, str, int], late: float = 600, population_of: Any = None
+) -> Callable[[dict[str, Any]], Any]:
+    """Return what GetSampledRequests says: metric, address, action, weight; `late` seconds ago."""
 
     def answer(asked: dict[str, Any]) -> Any:
         found = [
@@ -76,7 +78,12 @@ def sampled(*counts: tuple[str, str, str, int], late: float = 600) -> Callable[[
             for metric, address, action, many in counts
             if metric == asked["RuleMetricName"]
         ]
-        return READS["wafv2", "get_sampled_requests"].project({"SampledRequests": found, "PopulationSize": len(found)})
+        window = {"StartTime": asked["TimeWindow"]["StartTime"], "EndTime": asked["TimeWindow"]["EndTime"]}
+        if found and found[0]["Timestamp"] < window["StartTime"]:
+            found = []
+        population = population_of(found) if population_of else sum(s["Weight"] for s in found)
+        whole = {"SampledRequests": found, "PopulationSize": population, "TimeWindow": window}
+        return READS["wafv2", "get_sampled_requests"].project(whole)
 
     return answer
 
@@ -151,6 +158,22 @@ def test_what_is_blocked_is_no_finding_any_more() -> None:
     reader = a_reader(**{"wafv2.get_ip_set": ip_set(OLD, f"{THIEF}/32"), "wafv2.get_web_acl": acl(BLOCKING)})
     assert findings(reader, addresses=("192.0.2.77",)) == []
     assert findings(reader, addresses=("192.0.2.77", "192.0.3.1")) == ["SuspectsNotBlocked"]
+
+
+def test_a_sample_stands_for_its_part_of_all_requests() -> None:
+    """Weights are relative: what counts is how many requests the samples were taken from."""
+    few = sampled(("partners", THIEF, "ALLOW", 3), ("partners", PARTNER, "ALLOW", 1), population_of=lambda _: 400)
+    facts = CHECK.observe(asked(), a_reader(few, **{"wafv2.get_web_acl": acl(BLOCKING)}))
+    (most,) = [c for c in facts.clients if c.address == THIEF]
+    assert most.allowed == 300
+
+
+def test_who_stopped_or_is_refused_by_now_is_no_finding() -> None:
+    """A quarter of an hour without a request; or the rate limit blocks them already."""
+    stopped = a_reader(sampled(("partners", THIEF, "ALLOW", 400), late=1000))
+    assert findings(stopped, window_start=NOW - timedelta(hours=1)) == []
+    both = (("partners", THIEF, "ALLOW", 400), ("too-often", THIEF, "COUNT", 3), ("too-often", THIEF, "BLOCK", 1))
+    assert findings(a_reader(sampled(*both))) == []
 
 
 def test_an_address_of_our_own_is_told_and_not_to_be_blocked() -> None:
@@ -265,10 +288,10 @@ def test_a_set_that_nothing_blocks_by_or_that_is_full_is_not_added_to() -> None:
 
 
 def judged(action: Any, *counts: tuple[str, str, str, int], late: float = 20, **answers: Any) -> Judgement:
-    """Return what is said of the last minute, two minutes after the call."""
+    """Return what is said of the last two minutes, three minutes after the call."""
     before = action.observe(asked(), a_reader())
     reader = a_reader(sampled(*counts, late=late), **answers)
-    reader.since = NOW - timedelta(minutes=2)
+    reader.since = NOW - timedelta(minutes=3)
     found: Judgement = action.judge(asked(), before, action.measure(asked(), reader))
     return found
 
@@ -307,8 +330,8 @@ def test_a_block_that_somebody_took_out_again_did_not_help() -> None:
 
 
 def test_what_was_long_ago_says_nothing_of_a_block() -> None:
-    """Requests of before, and of before the last minute."""
-    assert judged(BLOCK, REFUSED, SERVED, late=90, **DONE).outcome is None
+    """Requests of before, and of before the last two minutes."""
+    assert judged(BLOCK, REFUSED, SERVED, late=150, **DONE).outcome is None
 
 
 def test_a_block_that_was_made_is_seen_in_the_set() -> None:
@@ -348,6 +371,7 @@ def test_a_rate_limit_changes_one_action_and_repeats_the_rest() -> None:
     assert draft.ask_because == ("ContainmentIsForPeople",)
 
 
+OURS_OVER = sampled(("too-often", "10.0.4.20", "COUNT", 4), ("partners", "10.0.4.20", "ALLOW", 9))
 SECRET = {
     **BLOCKING,
     "Name": "from-our-proxy",
@@ -362,7 +386,7 @@ SECRET = {
         ("NoRateRule", acl(LIMITING, {**LIMITING, "Name": "other"}), SCRAPED),
         ("AlreadyBlocks", acl({**LIMITING, "Action": {"Block": {}}}), SCRAPED),
         ("NothingCounted", acl(), sampled(("partners", THIEF, "ALLOW", 400))),
-        ("OwnAddressLimited", acl(), sampled(("too-often", "10.0.4.20", "COUNT", 4), ("partners", THIEF, "ALLOW", 9))),
+        ("OwnAddressLimited", acl(), OURS_OVER),
         ("RulesNotKept", acl(SECRET, LIMITING), SCRAPED),
         ("RulesNotKept", acl(CustomResponseBodies={"sorry": {"Content": "…"}}), SCRAPED),
         ("ManagedElsewhere", acl(ManagedByFirewallManager=True), SCRAPED),

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-#: For how long requests can be sampled, and of how many.
+#: For how long requests can be sampled, and from how many of a time range: the first.
 SAMPLED_FOR = timedelta(hours=3)
-_SAMPLED = 5000
+SAMPLED = 5000
+_REMEMBERED = 20_000
 _WINDOW_SECONDS = 300
 #: The statements that are evaluated. Any other is refused when it is written, not taken for one that never matches.
 KNOWN = frozenset({"IPSetReferenceStatement", "RateBasedStatement", "AndStatement", "OrStatement", "NotStatement"})
@@ -49,7 +50,7 @@ class Memory:
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     _seen: dict[tuple[str, str], deque[datetime]] = field(default_factory=lambda: defaultdict(deque))
-    _samples: dict[str, deque[Sample]] = field(default_factory=lambda: defaultdict(lambda: deque(maxlen=_SAMPLED)))
+    _samples: dict[str, deque[Sample]] = field(default_factory=lambda: defaultdict(lambda: deque(maxlen=_REMEMBERED)))
 
     def rate(self, rule: str, key: str, at: datetime, window: timedelta) -> int:
         """Count a request under a rule's key; return how many there were within the window."""

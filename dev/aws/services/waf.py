@@ -7,6 +7,7 @@ safety. Source: facts on AWS, sections 2 and 4 (row 20); "AWS WAF quotas".
 """
 
 import ipaddress
+import random
 import uuid
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -20,7 +21,7 @@ from ..identity import Principal
 from ..permissions import Need
 from ..telemetry import METRICS_DELAY
 from ..wire import Call, Refused, Reply
-from .firewall import KNOWN, SAMPLED_FOR, Firewall, Memory, Rule, statements, window_of
+from .firewall import KNOWN, SAMPLED, SAMPLED_FOR, Firewall, Memory, Rule, statements, window_of
 from .service import Forward, Handler, Needs, Parts, Service
 
 _NAMESPACE = "AWS/WAFV2"
@@ -125,8 +126,10 @@ class Waf(Service):
         start = max(start, self.parts.clock.now() - SAMPLED_FOR)
         found = memory_of(acl).samples(call.arguments["RuleMetricName"], start, end.replace(microsecond=999_999))
         most = int(call.arguments["MaxItems"])
-        step = -(-len(found) // most) or 1
-        chosen = found[::step]
+        if len(found) > SAMPLED:
+            found, end = found[:SAMPLED], found[SAMPLED - 1].at
+        # At random, as AWS: every second one could leave out a client that alternates with another.
+        chosen = sorted(random.sample(found, min(most, len(found))), key=lambda sample: sample.at)
         shown = [
             {
                 "Request": {
@@ -137,7 +140,7 @@ class Waf(Service):
                     "HTTPVersion": sample.request.version,
                     "Headers": [{"Name": name, "Value": value} for name, value in sample.request.headers],
                 },
-                "Weight": step,
+                "Weight": 1,
                 "Timestamp": sample.at,
                 "Action": sample.action,
             }

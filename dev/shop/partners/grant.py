@@ -24,6 +24,7 @@ def grant(account: str = DEFAULT_ACCOUNT, label: str = "security", name: str = "
         role=REMEDIATION,
         resources=[
             f"arn:aws:iam::{account}:user/partner-*",
+            f"arn:aws:wafv2:us-east-1:{account}:regional/*/partners-*",
             "arn:aws:s3:::shopsmart-security-evidence*/cloudtrail/*",
         ],
         actions=[
@@ -32,6 +33,7 @@ def grant(account: str = DEFAULT_ACCOUNT, label: str = "security", name: str = "
             "iam.access-key",
             "iam.disable-credentials",
             "iam.key-persistence",
+            "waf.*",
         ],
         apply_up_to="Low",
     )

@@ -45,7 +45,9 @@ def people(shop: Shop) -> None:
         allow("OwnKeys", ["iam:CreateAccessKey", "iam:ListAccessKeys"], user),
     )
     iam.put_user_policy(UserName=PARTNER, PolicyName="feed", PolicyDocument=policies.text(feeding))
+    walls = [f"arn:aws:wafv2:{shop.region}:{shop.account}:regional/{kind}/partners-*" for kind in ("ipset", "webacl")]
     fixing = document(
+        allow("Walls", ["wafv2:UpdateIPSet", "wafv2:UpdateWebACL"], walls),
         allow("Keys", ["iam:UpdateAccessKey"], f"arn:aws:iam::{shop.account}:user/partner-*"),
         allow("Evidence", ["s3:PutObject"], f"arn:aws:s3:::{evidence_bucket(shop)}/cloudtrail/*"),
     )

@@ -7,7 +7,8 @@ nothing is sent. Source: facts on AWS (section 4, row 20), on verification; "Sam
 """
 
 import ipaddress
-from collections import Counter
+import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Literal
@@ -23,10 +24,12 @@ from .ports import NotFound, Reader, ReadError
 from .reads.waf import content, digest
 
 CALL_TIMEOUT = timedelta(seconds=10)
-#: For how long WAF keeps samples, and how many it gives at once.
-SAMPLED_FOR, MAX_SAMPLES = timedelta(hours=3), 500
+#: For how long WAF keeps samples, how many it gives at once, and of how many requests: the first of the time range.
+SAMPLED_FOR, MAX_SAMPLES, POPULATION = timedelta(hours=3), 500, 5000
 #: The part of the past by which an effect is judged: long enough that who goes on is seen.
-RECENT = timedelta(minutes=1)
+RECENT = timedelta(minutes=2)
+#: Whoever was not seen for so long has stopped by themselves.
+STOPPED_AFTER = timedelta(minutes=15)
 #: The widest networks that are blocked: a /24 is one small provider's, a /48 one site's.
 WIDEST: Mapping[int, int] = {4: 24, 6: 48}
 #: As many addresses a set may have, to be in a plan whole; AWS's own limit is 10,000.
@@ -88,9 +91,9 @@ class WafFacts(Facts):
     """A web ACL, its blocking IP sets, what its samples tell, and the account's own networks.
 
     Shape: `name` is empty where none was asked for. `clients` are the addresses with the most requests let through,
-    at most 20 of `client_count`; `counted` are those that the rate-based rule counted. `abusive` and `named` are what
-    is to be blocked and is not, as CIDRs; `hit` counts other clients than the abusive ones within them, `limited`
-    those that the rate-based rule counted.
+    at most 20 of `client_count`; `counted` are those that the rate-based rule counted and that still come through.
+    `abusive`, which still come through, and `named` are what is to be blocked and is not, as CIDRs; `hit` counts other
+    clients than the abusive ones within them, `limited` those that the rate-based rule counted.
     """
 
     name: str = ""
@@ -120,13 +123,13 @@ class WafFacts(Facts):
 
 
 class Sampled(ActionModel):
-    """One sampled request."""
+    """One sampled request. Shape: `weight` is for how many requests it stands."""
 
     rule: str
     address: str
     action: str
     at: datetime
-    weight: int
+    weight: float
 
 
 def networks(texts: Iterable[str]) -> list[Network]:
@@ -213,25 +216,47 @@ def _read_samples(
     }
     where = inputs.place(reader)
     reader.prefetch("wafv2", "get_sampled_requests", *asked.values(), region=where)
-    return [
-        Sampled(
-            rule=name,
-            address=s["address"],
-            action=s["action"],
-            at=parse_instant(s["at"]) if isinstance(s["at"], str) else s["at"],
-            weight=s["weight"],
-        )
-        for name, arguments in asked.items()
-        for s in reader.aws("wafv2", "get_sampled_requests", arguments, region=where)["samples"]
-    ]
+    found: list[Sampled] = []
+    for name, arguments in asked.items():
+        answer = reader.aws("wafv2", "get_sampled_requests", arguments, region=where)
+        weights = sum(s["weight"] for s in answer["samples"])
+        stands_for = answer["population"] * _stretch(answer, arguments["TimeWindow"]) / weights if weights else 0
+        found += [
+            Sampled(
+                rule=name,
+                address=s["address"],
+                action=s["action"],
+                at=_at(s["at"]),
+                weight=s["weight"] * stands_for,
+            )
+            for s in answer["samples"]
+        ]
+    return found
+
+
+def _stretch(answer: Mapping[str, Any], asked: Mapping[str, str]) -> float:
+    """Return how much longer the asked time is than that of which there are samples: of much traffic only a part."""
+    if answer["population"] < POPULATION:
+        return 1
+    sampled = max(_at(answer["to"]) - _at(answer["from"]), timedelta(seconds=1))
+    return max(1.0, (_at(asked["EndTime"]) - _at(asked["StartTime"])) / sampled)
+
+
+def _at(value: Any) -> datetime:
+    return parse_instant(value) if isinstance(value, str) else value
+
+
+def _order(sample: Sampled) -> tuple[datetime, bool]:
+    """Return what samples are ordered by; within one second a refusal is taken for the later."""
+    return sample.at, sample.action != "ALLOW"
 
 
 def _clients(samples: Iterable[Sampled]) -> list[Client]:
     """Return clients by requests let through, most first."""
-    allowed, refused = Counter[str](), Counter[str]()
+    allowed, refused = defaultdict[str, float](float), defaultdict[str, float](float)
     for sample in samples:
         (allowed if sample.action == "ALLOW" else refused)[sample.address] += sample.weight
-    made = [Client(address=a, allowed=allowed[a], refused=refused[a]) for a in {*allowed, *refused}]
+    made = [Client(address=a, allowed=round(allowed[a]), refused=round(refused[a])) for a in {*allowed, *refused}]
     return sorted(made, key=lambda client: (-client.allowed, client.address))
 
 
@@ -256,10 +281,14 @@ def read_waf(inputs: WafInputs, reader: Reader) -> WafFacts:
     ours, blocked = networks(own), networks(a for one in sets for a in one.addresses)
     clients = _clients(decided)
     many = [c.address for c in clients if c.allowed >= inputs.abusive_requests]
-    abusive = [str(n) for n in networks(a for a in many if not within(a, ours)) if not covered(n, blocked)][:32]
+    # Of much traffic the samples of a long time are of its beginning: who still comes is asked of the last minutes.
+    lately = _read_samples(acl, inputs, reader, reader.now - reader.scaled(STOPPED_AFTER))
+    last = {s.address: s.action for s in sorted(lately, key=_order) if s.action != "COUNT"}
+    through = {a for a, action in last.items() if action == "ALLOW" and not within(a, blocked)}
+    abusive = [str(n) for n in networks(a for a in many if a in through and not within(a, ours))][:32]
     named = [str(n) for n in networks(inputs.addresses) if not covered(n, blocked)]
     rates = {r["Name"] for r in acl["rules"] if "RateBasedStatement" in r.get("Statement", {})}
-    counted = _clients(s for s in samples if s.rule in rates)
+    counted = _clients(s for s in samples if s.rule in rates and s.action == "COUNT" and s.address in through)
     meant = networks({*abusive, *named})
     others = [c.address for c in clients if c.address not in many]
     return WafFacts(
@@ -276,7 +305,7 @@ def read_waf(inputs: WafInputs, reader: Reader) -> WafFacts:
         clients=tuple(clients[:20]),
         counted=tuple(counted[:20]),
         client_count=len(clients),
-        requests=sum(s.weight for s in decided),
+        requests=round(sum(s.weight for s in decided)),
         abusive=tuple(abusive),
         named=tuple(named),
         ours=tuple(a for a in many if within(a, ours))[:8],
@@ -401,15 +430,15 @@ def measured(
     samples: Sequence[Sampled], meant: Sequence[Network], rules: Iterable[str], after: datetime, *, configured: bool
 ) -> Effect:
     """Count the samples after an instant; refused is what the fix's own rules refused."""
-    own, counts = frozenset(rules), Counter[tuple[bool, bool]]()
+    own, counts = frozenset(rules), defaultdict[tuple[bool, bool], float](float)
     recent = [s for s in samples if s.at > after and s.action != "COUNT"]
     for sample in recent:
         if sample.action == "ALLOW" or sample.rule in own:
             counts[within(sample.address, meant), sample.action == "ALLOW"] += sample.weight
     return Effect(
-        hit_allowed=counts[True, True],
-        hit_refused=counts[True, False],
-        others_allowed=counts[False, True],
+        hit_allowed=math.ceil(counts[True, True]),
+        hit_refused=math.ceil(counts[True, False]),
+        others_allowed=math.ceil(counts[False, True]),
         refused=tuple(sorted({s.address for s in recent if s.rule in own and s.action != "ALLOW"}))[:64],
         clients=len({s.address for s in recent}),
         configured=configured,
@@ -452,7 +481,7 @@ class _WafFix(FixAction[WafInputs, WafFacts]):
         return read_waf(inputs, reader)
 
     def _lately(self, inputs: WafInputs, reader: Reader) -> tuple[Mapping[str, Any], list[Sampled], datetime]:
-        """Return the web ACL, its samples, and from when on they count: the last minute, and only since the call."""
+        """Return the web ACL, its samples, and from when on they count: lately, and only since the call."""
         acl = _asked_acl(inputs, reader)
         start = max(reader.since, reader.now - reader.scaled(RECENT))
         return acl, _read_samples(acl, inputs, reader, start), start

@@ -132,7 +132,13 @@ def _samples(answer: Mapping[str, Any]) -> dict[str, Any]:
                 "weight": int(sample["Weight"]),
             }
         )
-    return {"population": int(answer["PopulationSize"]), "samples": kept}
+    window = answer["TimeWindow"]
+    return {
+        "population": int(answer["PopulationSize"]),
+        "from": window["StartTime"],
+        "to": window["EndTime"],
+        "samples": kept,
+    }
 
 
 #: By service and operation, as boto3 spells them.
