@@ -9,7 +9,7 @@ import pytest
 from incident_operator.actions.base import Unclear
 from incident_operator.actions.ports import NotFound, ReadError
 from incident_operator.actions.reads import READS
-from incident_operator.actions.waf import MOST_IN_SET, BlockAddresses, Clients, RateLimit, WafInputs
+from incident_operator.actions.waf import MOST_IN_SET, BlockAddresses, RateLimit, WafInputs, WebClients
 from incident_operator.api.meta import Risk
 from incident_operator.core.draft import Judgement, NotApplicable, PlanDraft
 from tests.actions.reader import DictReader
@@ -18,7 +18,7 @@ from tests.builders import NOW
 ACL = "arn:aws:wafv2:us-east-1:123456789012:regional/webacl/partners/11111111-1111-1111-1111-111111111111"
 SET = "arn:aws:wafv2:us-east-1:123456789012:regional/ipset/blocked/22222222-2222-2222-2222-222222222222"
 THIEF, PARTNER, OLD = "203.0.113.7", "198.51.100.9", "192.0.2.0/24"
-CHECK, BLOCK, LIMIT = Clients(), BlockAddresses(), RateLimit()
+CHECK, BLOCK, LIMIT = WebClients(), BlockAddresses(), RateLimit()
 INPUTS: dict[str, Any] = {"web_acl": "partners", "own_networks": ("100.64.0.0/16",), "abusive_requests": 100}
 
 

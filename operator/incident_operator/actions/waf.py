@@ -331,7 +331,7 @@ class ClientsOutput(Output):
 
 
 @register
-class Clients(CheckAction[WafInputs, WafFacts]):
+class WebClients(CheckAction[WafInputs, WafFacts]):
     """Who sends more requests through a web ACL than anybody should, and is let through?"""
 
     name = "waf.clients"
@@ -474,7 +474,7 @@ class _WafFix(FixAction[WafInputs, WafFacts]):
 
     inputs_model = WafInputs
     facts_model = WafFacts
-    reads = Clients.reads
+    reads = WebClients.reads
 
     def observe(self, inputs: WafInputs, reader: Reader) -> WafFacts:
         """Read the same as the check."""
