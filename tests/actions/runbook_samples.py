@@ -133,6 +133,7 @@ SAMPLES: Mapping[str, Sample] = {
             "windowStart": "2026-01-14T14:00:00Z",
             "windowEnd": "2026-01-14T16:00:00Z",
             "evidenceBucket": "evidence",
+            "webAcl": "partners",
         },
         {"key": {"user": "partner"}},
         empty={"userChanges": _NOBODY_CHANGED},

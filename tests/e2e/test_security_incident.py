@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from dev.processes import wait_until
-from dev.shop.partners import api, seed
+from dev.shop.partners import api, front, seed
 from dev.shop.partners.faults import FAULTS
 from dev.shop.partners.grant import grant
 from dev.shop.partners.scraper import Scraper
@@ -242,3 +242,56 @@ def undone(world: World) -> None:
     approved(world, backs[0], "bob", "carol")
     done = ["PutObject", "UpdateApiKey", "UpdateApiKey"]
     assert wait_until(lambda: operations(world) == done, seconds=60, every=0.25), world.log()
+
+
+def test_the_scraper_is_refused_at_the_web_acl_and_the_partners_are_served(partners: World) -> None:
+    """Blocked by a person's word; what was blocked before stays, and the undo is exact.
+
+    The key is dead already: what is left is who still comes.
+    """
+    world = partners
+    now = Clock().now()
+    world.shop.client("iam").update_access_key(
+        UserName=seed.PARTNER, AccessKeyId=world.shop.keys[seed.PARTNER].access_key_id, Status="Inactive"
+    )
+    with front.served(world.shop) as host, front.Clients(host=host, sources=front.PARTNERS) as others:
+        assert {front.get(host, front.SCRAPER) for _ in range(front.LIMIT + 20)} == {200}
+        before = world.dump()
+        with front.Clients(host=host, sources=(front.SCRAPER,)) as scraper, world.operator():
+            manifest = world.manifest("security-incident.yaml")
+            manifest["spec"]["parameters"] |= {
+                "accessKeyId": world.shop.keys[seed.PARTNER].access_key_id,
+                "windowStart": f"{now - timedelta(minutes=1):%Y-%m-%dT%H:%M:%SZ}",
+                "windowEnd": f"{now:%Y-%m-%dT%H:%M:%SZ}",
+                "evidenceBucket": seed.evidence_bucket(world.shop),
+                "webAcl": front.WEB_ACL,
+                "abusiveRequests": front.LIMIT,
+            }
+            world.apply(manifest)
+            plan = world.open_plan(RUN, "blockAddresses")
+            assert (plan["spec"]["risk"], plan["spec"]["askBecause"]) == ("Disruptive", ["ContainmentIsForPeople"])
+            found = {f["reason"]: f["message"] for f in world.status(RUN)["findings"]}
+            assert {"AbusiveAddresses", "RateRuleOnlyCounts"} <= set(found)
+            assert front.SCRAPER in found["AbusiveAddresses"]
+            assert operations(world) == []
+            assert set(scraper.counts) == {200}
+            approved(world, plan, "bob")
+            status = world.finished(RUN)
+            assert outcome(status) == "Resolved/Runbook", story(status)
+            assert front.get(host, front.SCRAPER) == 403
+            assert set(others.counts) == {200}
+            # One call, and all that differs is one address more in the set.
+            assert operations(world) == ["UpdateIPSet"]
+            after = world.dump()
+            ((_, blocked),) = after["ipSets"].items()
+            assert blocked["addresses"] == sorted([front.BLOCKED_BEFORE, f"{front.SCRAPER}/32"])
+            blocked["addresses"] = [front.BLOCKED_BEFORE]
+            assert after == before
+            # Somebody wants it back: exactly what was there.
+            assert (
+                world.answer(world.say("bob", "Revert", plan, reason="the partner moved in there"))["status"] == "True"
+            )
+            assert wait_until(lambda: world.dump() == before, seconds=60, every=0.25), world.log()
+            assert wait_until(lambda: front.get(host, front.SCRAPER) == 200, seconds=60, every=0.25)
+    assert operations(world) == ["UpdateIPSet", "UpdateIPSet"]
+    assert all(call["outcome"] == "OK" for call in world.changes_by_operator())

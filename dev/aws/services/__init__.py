@@ -9,11 +9,22 @@ from .scaling import Scaling
 from .service import Forward, Handler, Needs, Parts, Service
 from .ssm import Commands
 from .storage import Storage
+from .waf import Waf
 
 __all__ = ["Forward", "Handler", "Needs", "Parts", "Service", "all_of"]
 
 #: Add yours here.
-_KINDS: tuple[type[Service], ...] = (Instances, Balancing, Scaling, Rds, Storage, ElastiCache, ApiGateway, Commands)
+_KINDS: tuple[type[Service], ...] = (
+    Instances,
+    Balancing,
+    Scaling,
+    Rds,
+    Storage,
+    ElastiCache,
+    ApiGateway,
+    Commands,
+    Waf,
+)
 
 
 def all_of(parts: Parts) -> tuple[Service, ...]:

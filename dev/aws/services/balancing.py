@@ -25,9 +25,11 @@ from ..identity import Principal
 from ..permissions import Need
 from ..telemetry import METRICS_DELAY
 from ..wire import Call, Refused, Reply
+from .firewall import Firewall, Request
 from .forwarding import Forwarder, Route
 from .instances import hold_address
 from .service import Forward, Handler, Needs, Parts, Service
+from .waf import firewall_of
 
 _GAUGES = timedelta(seconds=60)
 _NAMESPACE = "AWS/ApplicationELB"
@@ -336,6 +338,7 @@ class Balancing(Service):
                 for balancer in backend.load_balancers.values():
                     if vars(balancer)["hold"] is None:
                         continue
+                    firewall = firewall_of(self.parts, account, region, balancer.arn)
                     for listener in balancer.listeners.values():
                         group = backend.target_groups.get(_group_arn(listener))
                         routes[listener.arn] = Route(
@@ -346,8 +349,12 @@ class Balancing(Service):
                             dimensions=_dimensions(balancer, group),
                             targets=_receivers(group) if group is not None else (),
                             idle_seconds=float(balancer.attrs.get("idle_timeout.timeout_seconds", 60)),
+                            allows=partial(self._allows, firewall) if firewall is not None else None,
                         )
         return routes
+
+    def _allows(self, firewall: Firewall, request: Request) -> bool:
+        return firewall.allows(request, self.parts.clock.now())
 
     def _count(self, route: Route, at: datetime | None = None, *, by_target: bool = False, **values: float) -> None:
         """Count what a listener did, visible later. Shape: `by_target` for what is kept per target group too."""

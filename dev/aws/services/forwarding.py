@@ -8,16 +8,22 @@ from typing import Any
 
 from aiohttp import ClientConnectionError, ClientError, ClientSession, ClientTimeout, TCPConnector, web
 
+from .firewall import Request
+
 _CONNECT_SECONDS = 5.0
 #: What belongs to one connection, not to the message that it carries.
 _HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "content-length"})
-_SAID = {502: "Bad Gateway", 503: "Service Temporarily Unavailable", 504: "Gateway Time-out"}
+_SAID = {403: "Forbidden", 502: "Bad Gateway", 503: "Service Temporarily Unavailable", 504: "Gateway Time-out"}
 Count = Callable[..., None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Route:
-    """What a listener does. Shape: `targets` are addresses and ports; empty where nobody is registered."""
+    """What a listener does.
+
+    Shape: `targets` are addresses and ports; empty where nobody is registered. `allows` is what the web ACL says of a
+    request; None where there is none.
+    """
 
     account: str
     region: str
@@ -26,6 +32,7 @@ class Route:
     dimensions: tuple[tuple[tuple[str, str], ...], ...]
     targets: tuple[tuple[str, int], ...]
     idle_seconds: float
+    allows: Callable[[Request], bool] | None = None
 
 
 class Forwarder:
@@ -80,6 +87,10 @@ class Forwarder:
         return handle
 
     async def _forward(self, arn: str, route: Route, request: web.BaseRequest) -> web.Response:
+        if route.allows is not None and not route.allows(_seen(request)):
+            # Before a target is chosen, so it is no request of the load balancer's.
+            self._count(route, HTTPCode_ELB_4XX_Count=1.0)
+            return web.Response(status=403, text=_SAID[403])
         self._count(route, by_target=bool(route.targets), RequestCount=1.0)
         if not route.targets:
             return self._own(route, 503)
@@ -129,3 +140,14 @@ class Forwarder:
             await runner.cleanup()
         if self._session is not None:
             await self._session.close()
+
+
+def _seen(request: web.BaseRequest) -> Request:
+    """Return a request as a web ACL sees it."""
+    return Request(
+        source=request.remote or "",
+        method=request.method,
+        uri=request.path,
+        headers=tuple(request.headers.items()),
+        version=f"HTTP/{request.version.major}.{request.version.minor}",
+    )

@@ -26,6 +26,7 @@ def grant(account: str = DEFAULT_ACCOUNT, label: str = "security", name: str = "
             f"arn:aws:iam::{account}:user/partner-*",
             f"arn:aws:iam::{account}:role/partner-*",
             "arn:aws:apigateway:us-east-1::/apikeys/*",
+            f"arn:aws:wafv2:us-east-1:{account}:regional/*/partners-*",
             "arn:aws:s3:::shopsmart-security-evidence*/cloudtrail/*",
             "arn:aws:s3:::shopsmart-security-evidence*/api-requests/*",
         ],
@@ -40,6 +41,7 @@ def grant(account: str = DEFAULT_ACCOUNT, label: str = "security", name: str = "
             "iam.key-persistence",
             "iam.quarantine-user",
             "iam.revoke-sessions",
+            "waf.*",
         ],
         apply_up_to="Low",
     )

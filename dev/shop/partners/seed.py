@@ -46,7 +46,9 @@ def people(shop: Shop) -> None:
     )
     iam.put_user_policy(UserName=PARTNER, PolicyName="feed", PolicyDocument=policies.text(feeding))
     evidence = f"arn:aws:s3:::{evidence_bucket(shop)}"
+    walls = [f"arn:aws:wafv2:{shop.region}:{shop.account}:regional/{kind}/partners-*" for kind in ("ipset", "webacl")]
     fixing = document(
+        allow("Walls", ["wafv2:UpdateIPSet", "wafv2:UpdateWebACL"], walls),
         allow("Keys", ["iam:UpdateAccessKey"], f"arn:aws:iam::{shop.account}:user/partner-*"),
         allow("Users", ["iam:PutUserPolicy", "iam:DeleteUserPolicy"], f"arn:aws:iam::{shop.account}:user/partner-*"),
         allow("Roles", ["iam:PutRolePolicy", "iam:DeleteRolePolicy"], f"arn:aws:iam::{shop.account}:role/partner-*"),

@@ -37,6 +37,7 @@ _FILES = (
     "rds_replica",
     "s3",
     "tcp",
+    "waf",
 )
 ENTRY_POINTS = "incident_operator.actions"
 
