@@ -232,3 +232,12 @@ def test_an_instant_without_a_zone_is_refused() -> None:
     """Hours would be guessed."""
     with pytest.raises(ValidationError, match="with a zone"):
         SessionsInputs(role_arn=ROLE, opened_before=NOW.replace(tzinfo=None))
+
+
+def test_a_trust_policy_that_can_not_be_read_is_no_trust_of_nobody() -> None:
+    """A role that services assume would pass for one that only people do."""
+    role = READS["iam", "get_role"].project(
+        {"Role": {"RoleName": "partner-export", "Arn": ROLE, "Path": "/jobs/", "AssumeRolePolicyDocument": '"?"'}}
+    )
+    with pytest.raises(ReadError, match="the trust policy of partner-export can't be read"):
+        REVOKE.observe(INPUTS, a_role(**{"iam.get_role": role}))

@@ -17,7 +17,7 @@ from ..api.plan import Call, DiffLine, Guard, Hazard, Read, Repeat, Undo, Verify
 from ..core.draft import Judgement, NotApplicable, PlanDraft
 from .base import Facts, FixAction, Inputs, ReasonInfo, register
 from .iam_credentials import CALL_TIMEOUT, KeyFacts, KeyInputs, read_key
-from .ports import NotFound, Reader
+from .ports import NotFound, Reader, ReadError
 
 QUARANTINE = "IncidentQuarantine"
 _ISSUED = "aws:TokenIssueTime"
@@ -234,12 +234,15 @@ class RevokeSessions(FixAction[SessionsInputs, RoleFacts]):
     }
 
     def observe(self, inputs: SessionsInputs, reader: Reader) -> RoleFacts:
-        """Read the role and our policy, if it is there."""
+        """Read the role and our policy, if it is there. Errors: ReadError, also where nobody can tell who trusts it."""
         name = inputs.role_name
         try:
             role = reader.aws("iam", "get_role", {"RoleName": name})
         except NotFound:
             return RoleFacts(exists=False, looked_at=reader.now)
+        services = role.get("TrustedServices", ())
+        if services is None:
+            raise ReadError("MalformedAnswer", f"the trust policy of {name} can't be read: who assumes it is not known")
         try:
             asked = {"RoleName": name, "PolicyName": inputs.policy_name}
             revoked = reader.aws("iam", "get_role_policy", asked) == inputs.document
@@ -249,7 +252,7 @@ class RevokeSessions(FixAction[SessionsInputs, RoleFacts]):
         return RoleFacts(
             exists=role["Arn"] == inputs.role_arn,
             linked=role["Path"].startswith("/aws-service-role/"),
-            services=tuple(role.get("TrustedServices", ()))[:8],
+            services=tuple(services)[:8],
             ours=f":assumed-role/{name}/" in caller,
             revoked=revoked,
             looked_at=reader.now,

@@ -18,9 +18,11 @@ def _role(answer: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _trusted_services(document: Any) -> list[str]:
-    """Return the services that a trust policy lets assume the role; of any other principal only that it is none."""
+def _trusted_services(document: Any) -> list[str] | None:
+    """Return the services that a trust policy lets assume the role, nothing of other principals; None if unreadable."""
     given = policy_document(document) if document else {}
+    if not isinstance(given, Mapping):
+        return None
     statements = given.get("Statement", ())
     found: set[str] = set()
     for statement in statements if isinstance(statements, list) else [statements]:
