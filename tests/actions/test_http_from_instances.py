@@ -1,16 +1,19 @@
 """http.get from instances: what they are answered is judged by its status, and what they don't say is no pass."""
 
+import re
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from incident_operator.actions.base import Unclear
-from incident_operator.actions.catalogue import check_action
+from incident_operator.actions.catalogue import check_action, infos
 from incident_operator.actions.http import place
 from incident_operator.actions.ports import FromInstance, ReadError
 from incident_operator.actions.vantage import as_got
+from incident_operator.core.runbook import validate
 from tests.actions.reader import DictReader
+from tests.builders import a_runbook
 
 ONE, TWO = "i-00000001", "i-00000002"
 _GET: dict[str, Any] = {
@@ -121,3 +124,22 @@ def test_a_url_leads_to_one_place() -> None:
     """Port 80 and the root where nothing is said."""
     assert place("http://10.0.2.5") == ("10.0.2.5", 80, "/")
     assert place("http://Orders.internal:8080/a/b") == ("orders.internal", 8080, "/a/b")
+
+
+LINTED = [name for name in WRONG if not {"timeout", "instances", "vantage"} & set(WRONG[name][0])]
+
+
+@pytest.mark.parametrize("name", LINTED)
+def test_lint_refuses_it_too(name: str) -> None:
+    """Before it is ever run, by the same words; what a parameter decides is seen at run time."""
+    given, message = WRONG[name]
+
+    def problems(inputs: dict[str, Any]) -> list[str]:
+        check = {"name": "health", "action": "http.get", "inputs": inputs}
+        steps = [{"name": "one", "title": "One", "expectedBy": "5m", "checks": [check]}]
+        return [p.message for p in validate(a_runbook(steps=steps), infos()) if p.field.endswith(".inputs")]
+
+    assert problems(_GET) == []
+    (problem,) = problems({**_GET, **given})
+    assert re.search(message, problem)
+    assert problems({**_GET, **given, "vantage": "operator"}) == []

@@ -35,20 +35,27 @@ class GetInputs(Inputs):
             raise ValueError("vantage: instances and which ones they are go together")
         if self.instances is None:
             return self
-        if self.parse_json:
-            raise ValueError(
-                "instances say the status only: leave out parseJson, and give the service a path whose "
-                "status says what the body would, or ask with vantage: operator"
-            )
-        if self.max_latency is not None:
-            raise ValueError(
-                "instances say the status only: leave out maxLatency, and write timeout for how long an "
-                "answer may take, or ask with vantage: operator"
-            )
+        if why := _status_only(body=self.parse_json, time=self.max_latency is not None):
+            raise ValueError(why)
         if self.timeout > _LONGEST:
             raise ValueError("instances are waited for 30s at most: write a timeout up to that")
         place(self.url)
         return self
+
+
+def _status_only(*, body: bool, time: bool) -> str:
+    """Return what to write instead of what instances can't tell; empty where nothing of it is asked."""
+    if body:
+        return (
+            "instances say the status only: leave out parseJson, and give the service a path whose status says what "
+            "the body would, or ask with vantage: operator"
+        )
+    if time:
+        return (
+            "instances say the status only: leave out maxLatency, and write timeout for how long an answer may take, "
+            "or ask with vantage: operator"
+        )
+    return ""
 
 
 def place(url: str) -> tuple[str, int, str]:
@@ -114,6 +121,18 @@ class Get(CheckAction[GetInputs, GetFacts]):
         "NoAnswerInTime": ReasonInfo(doc="An instance of the service was not connected or not answered in time."),
     }
     reads_from_instances = READS
+
+    def refused(self, inputs: Mapping[str, Any]) -> str:
+        """Return what to write instead of what instances can't tell."""
+        if inputs.get("vantage") != "instances":
+            return ""
+        if why := _status_only(body=inputs.get("parseJson") is True, time=inputs.get("maxLatency") is not None):
+            return why
+        try:
+            place(str(inputs.get("url", "")))
+        except ValueError as error:
+            return str(error)
+        return ""
 
     def observe(self, inputs: GetInputs, reader: Reader) -> GetFacts:
         """Get the address. Errors: ReadError where it does not answer or may not be asked."""

@@ -49,7 +49,7 @@ def _description(answer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _invocation(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep how far a command is, and the probe document's one word or status. Errors: ValueError for a state unknown."""
+    """Keep how far a command is, and the probe document's word or status. Errors: ValueError for a state unknown."""
     state = answer["Status"]
     if state not in _STATES:
         raise ValueError("a state that SSM does not have")
