@@ -13,5 +13,5 @@ functions     versions, aliases and revisions of Lambda; invocation and workers:
 telemetry     log lines and metrics, each after its ingestion delay; trail: CloudTrail
 simulation    iam:SimulatePrincipalPolicy
 services      what goes on without anybody's call: instances, Auto Scaling groups, load balancers
-journal, dump, faults, control: what tests ask of the simulator itself, under /_sim/
+journal, dump, faults, mailboxes, control: what tests ask of the simulator itself, under /_sim/
 """

@@ -1,4 +1,4 @@
-"""What tests ask of the simulator itself, under /_sim/: health, config, journal, dump, faults."""
+"""What tests ask of the simulator itself, under /_sim/: health, config, journal, dump, faults, mailboxes."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -30,6 +30,7 @@ class Control:
             ("GET", "journal"): lambda: {"calls": self.pipeline.journal.read(query)},
             ("GET", "dump"): lambda: self._dump(query["account"]),
             ("POST", "fault"): lambda: self._fault(json.loads(read_body(environ))),
+            ("POST", "mailboxes"): lambda: self._tell(name, json.loads(read_body(environ))),
             ("DELETE", "fault"): lambda: self._clear(),
         }
         route = routes.get((environ["REQUEST_METHOD"], name))
@@ -51,6 +52,12 @@ class Control:
 
     def _fault(self, wanted: Any) -> dict[str, str]:
         self.pipeline.faults.add(wanted)
+        return {"status": "ok"}
+
+    def _tell(self, what: str, wanted: Any) -> dict[str, str]:
+        with self.pipeline.lock:
+            if not any(service.told(what, wanted) for service in self.pipeline.services):
+                raise ValueError(f"no service has {what}")
         return {"status": "ok"}
 
     def _clear(self) -> dict[str, str]:

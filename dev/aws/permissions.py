@@ -9,7 +9,6 @@ from typing import Any
 
 from moto.iam.models import iam_backends
 from moto.kms.models import kms_backends
-from moto.ses.models import ses_backends
 
 from .wire import Call
 
@@ -142,7 +141,7 @@ def _s3(call: Call, account: str) -> Iterator[Need]:
     yield Need(action=f"s3:{_S3_ACTIONS.get(call.operation, call.operation)}", resource=f"{arn}/{key}" if key else arn)
 
 
-# --- iam, logs, kms, ses, the rest ------------------------------------------------------------------------------------
+# --- iam, logs, kms, the rest -----------------------------------------------------------------------------------------
 
 
 def _iam(call: Call, account: str) -> Iterator[Need]:
@@ -191,18 +190,6 @@ def _kms(call: Call, account: str) -> Iterator[Need]:
     yield Need(action=f"kms:{call.operation}", resource=resource)
 
 
-def _ses(call: Call, account: str) -> Iterator[Need]:
-    arguments = call.arguments
-    source = arguments.get("Source") or arguments.get("FromEmailAddress")
-    if not source:
-        yield Need(action=f"ses:{call.operation}", resource="*")
-        return
-    address = source.rsplit("<", 1)[-1].rstrip(">")
-    known = ses_backends[account][call.region].email_identities
-    identity = address if address in known else address.rsplit("@", 1)[-1]
-    yield Need(action=f"ses:{call.operation}", resource=f"arn:aws:ses:{call.region}:{account}:identity/{identity}")
-
-
 def _cloudwatch(call: Call, account: str) -> Iterator[Need]:
     yield Need(action=f"cloudwatch:{call.operation}", resource="*")
 
@@ -214,8 +201,6 @@ _SERVICES: dict[str, Callable[[Call, str], Iterator[Need]]] = {
     "iam": _iam,
     "logs": _logs,
     "kms": _kms,
-    "ses": _ses,
-    "sesv2": _ses,
     "cloudwatch": _cloudwatch,
 }
 

@@ -33,7 +33,7 @@ _DATA = {
     "lambda": frozenset({"Invoke", "InvokeAsync"}),
     "logs": frozenset({"PutLogEvents"}),
     "cloudwatch": frozenset({"PutMetricData"}),
-    "ses": frozenset({"SendEmail", "SendRawEmail"}),
+    "ses": frozenset({"SendEmail", "SendRawEmail", "SendTemplatedEmail", "SendBulkTemplatedEmail"}),
     "sesv2": frozenset({"SendEmail"}),
 }
 #: Lambda's events carry the version of its API.

@@ -41,7 +41,7 @@ from dev.shop.sessions import grant as sessions_grant
 from dev.shop.sessions.faults import FAULTS as SESSIONS_FAULTS
 from dev.shop.sessions.hosts import hosts as session_hosts
 from dev.shop.sessions.place import GROUP as CACHE_GROUP
-from dev.shop.sessions.place import cache, host_addresses
+from dev.shop.sessions.place import cache, hosts_network
 from dev.shop.sessions.seed import seed as seed_sessions
 from dev.shop.shop import Shop, load
 from dev.shop.storefront import faults as storefront_faults
@@ -275,7 +275,7 @@ def _cache(shop: Shop, state: Path, label: str) -> Iterator[Scene]:
         host, port = found.endpoint
         yield Scene(
             # The hosts' own addresses: the operator, which asks the cache as well, is none.
-            parameters={**example["parameters"], "hosts": [host_addresses()[0].rpartition(".")[0] + ".16/28"]},
+            parameters={**example["parameters"], "hosts": [hosts_network()]},
             grant=sessions_grant.grant(seeded.account, label, label),
             objects=sessions_grant.connections(seeded, label),
             connections=example["connections"],

@@ -67,7 +67,7 @@ class DictReader:
     def tcp_from(
         self, asked: Sequence[ConnectFrom], *, timeout: timedelta, region: str | None = None
     ) -> tuple[FromInstance, ...]:
-        """Answer for each instance of each place; `answers` has "from.<instance>": an outcome, or why there is none."""
+        """Answer for each instance of each place; `answers` has "from.<instance>": outcome, status, or why none."""
         made = []
         for one in asked:
             for instance in one.instances:
@@ -75,6 +75,14 @@ class DictReader:
                 if isinstance(said, Exception):
                     raise said
                 self.asked.append(("tcp_from", {"instance": instance, "place": f"{one.host}:{one.port}"}, region))
+                if one.path:
+                    self.asked[-1][1]["path"] = one.path
+                if isinstance(said, int):
+                    got = FromInstance(
+                        instance=instance, host=one.host, port=one.port, outcome="Connected", status=said
+                    )
+                    made.append(got)
+                    continue
                 known = said in ("Connected", "Refused", "Timeout", "Unreachable")
                 answer = {"outcome": said} if known else {"why": said}
                 made.append(FromInstance(instance=instance, host=one.host, port=one.port, **answer))

@@ -4,6 +4,7 @@ import json
 import re
 import socket
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -179,17 +180,19 @@ def test_the_document_that_ships_is_the_one_that_the_operator_knows() -> None:
 def test_no_parameter_can_be_more_than_a_place(text: str) -> None:
     """Every one has a pattern, and SSM puts its value into the script as it is."""
     declared = vantage.CONTENT["parameters"]
-    assert set(declared) == {"host", "port", "seconds"}
+    assert set(declared) == {"host", "port", "seconds", "path"}
     for parameter in declared.values():
         assert re.fullmatch(parameter["allowedPattern"], text) is None
     script = "\n".join(vantage.CONTENT["mainSteps"][0]["inputs"]["runCommand"])
     assert set(re.findall(r"\{\{ (\w+) \}\}", script)) == set(declared)
 
 
-def said_by_the_script(host: str, port: int, using: str = "bash") -> str:
+def said_by_the_script(
+    host: str, port: int, using: str = "bash", path: str = vantage.NO_PATH, seconds: str = "20"
+) -> str:
     """Return what the document's script says here; with a shell that is not there, what it would say without one."""
     script = "\n".join(vantage.CONTENT["mainSteps"][0]["inputs"]["runCommand"])
-    for name, value in (("host", host), ("port", str(port)), ("seconds", "20")):
+    for name, value in (("host", host), ("port", str(port)), ("seconds", seconds), ("path", path)):
         script = script.replace("{{ " + name + " }}", value)
     script = script.replace("bash", using)
     return subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
@@ -238,6 +241,81 @@ ENDED: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.parametrize("path", ["/", "/health", "/a/b-c_d.e~f/", "/" + "a" * 255])
+def test_a_path_is_letters_that_mean_nothing_to_anyone(path: str) -> None:
+    """What asks for one, and no other thing."""
+    assert re.fullmatch(vantage.PATH_PATTERN, path)
+
+
+@pytest.mark.parametrize("text", ["/a b", "/%0d", "/a?b=c", "/'", '/"', "/$(id)", "/\\n", "/a\n", "--", "a", "/" * 257])
+def test_no_path_has_a_letter_that_does(text: str) -> None:
+    """No quote, space, percent, backslash or line end."""
+    assert re.fullmatch(vantage.PATH_PATTERN, text) is None
+
+
+ANSWERS: dict[str, tuple[bytes, str]] = {
+    "it is well": (b"HTTP/1.1 200 OK\r\n\r\nmy secret", "answered 200"),
+    "of the older kind, without a phrase": (b"HTTP/1.0 503\r\n\r\n", "answered 503"),
+    "a redirect is not followed": (b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\r\n", "answered 302"),
+    "it is not final": (b"HTTP/1.1 100 Continue\r\n\r\n", "connected"),
+    "not HTTP": (b"-ERR unknown command, my secret\r\n", "connected"),
+    "no status of HTTP": (b"HTTP/1.1 2000 OK\r\n\r\n", "connected"),
+    "words that the script knows": (b"Connection refused\r\n", "connected"),
+    "too short": (b"HTTP/1.1 20", "failed"),
+    "nothing": (b"", "failed"),
+}
+
+
+@pytest.mark.parametrize(("answer", "word"), ANSWERS.values(), ids=list(ANSWERS))
+def test_the_script_gets_a_path_and_says_the_status(answer: bytes, word: str) -> None:
+    """One GET, the same each time, and of the answer three digits or none of it."""
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        server.settimeout(60)
+        port = server.getsockname()[1]
+
+        def serve() -> bytes:
+            client, _ = server.accept()
+            with client:
+                asked = b""
+                while not asked.endswith(b"\r\n\r\n"):
+                    more = client.recv(1024)
+                    if not more:
+                        break
+                    asked += more
+                client.sendall(answer)
+            return asked
+
+        served = pool.submit(serve)
+        said = said_by_the_script("127.0.0.1", port, path="/a-b/c.d")
+        assert said == f"incident-operator-probe/1 {word}\n"
+        wanted = f"GET /a-b/c.d HTTP/1.1|Host: 127.0.0.1:{port}|User-Agent: incident-operator|Connection: close||"
+        assert served.result().decode() == wanted.replace("|", "\r\n")
+    assert vantage.answered(said) == (int(word[-3:]) if word.startswith("answered") else None)
+
+
+def test_who_accepts_and_says_nothing_has_not_answered() -> None:
+    """Though it is connected."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert vantage.heard(said_by_the_script("127.0.0.1", port, path="/", seconds="1")) == "Timeout"
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        *("", "answered 200", "incident-operator-probe/1 answered", "incident-operator-probe/1 answered 20"),
+        *("incident-operator-probe/1 answered 2000", "incident-operator-probe/1 answered 100"),
+        *("incident-operator-probe/1 answered 200\n\n", "incident-operator-probe/1 answered 200 OK"),
+        *("x\nincident-operator-probe/1 answered 200\n", "incident-operator-probe/1 connected\n"),
+        "incident-operator-probe/1 answered ٢٠٠\n",
+    ],
+)
+def test_anything_but_its_one_status_is_none(output: str) -> None:
+    """To a connection a status is no answer either."""
+    assert vantage.answered(output) is None
+    assert vantage.heard("incident-operator-probe/1 answered 200\n") is None
+
+
 def test_a_commands_answer_is_one_word_or_none() -> None:
     """Nothing of what else an instance prints gets through, and a state that SSM does not have is refused."""
     project = READS["ssm", "get_command_invocation"].project
@@ -251,8 +329,11 @@ def test_a_commands_answer_is_one_word_or_none() -> None:
         "StandardErrorContent": "",
     }
     assert project(good) == {"command": "c", "instance": ONE, "state": "Success", "outcome": "Connected"}
+    status = {**good, "StandardOutputContent": "incident-operator-probe/1 answered 503\n"}
+    assert project(status) == {"command": "c", "instance": ONE, "state": "Success", "outcome": None, "status": 503}
     for changed in ENDED.values():
         assert project({**good, **changed})["outcome"] is None
+        assert "status" not in project({**status, **changed})
     assert "secret" not in str(project({**good, "StandardOutputContent": "my secret"}))
     with pytest.raises(ValueError, match="state"):
         project({**good, "Status": "Done"})
@@ -261,5 +342,5 @@ def test_a_commands_answer_is_one_word_or_none() -> None:
 def test_who_asks_instances_says_so() -> None:
     """Least-privilege policies are made from it."""
     asking = {name for name, action in catalogue().items() if action.reads_from_instances}
-    assert asking == {"tcp.connect", "ec2.connect", "ec2.restore-security-group-rule"}
+    assert asking == {"http.get", "tcp.connect", "ec2.connect", "ec2.restore-security-group-rule"}
     assert {p for name in asking for p in catalogue()[name].reads_from_instances} == set(vantage.READS)

@@ -213,6 +213,53 @@ def test_who_does_not_end_in_time_gave_no_answer(monkeypatch: pytest.MonkeyPatch
         ask(Ssm(ends={ONE: [ReadError("AccessDenied", "no")]}))
 
 
+GET = ConnectFrom(instances=(ONE,), host="10.0.2.5", port=5432, path="/health")
+
+
+def got(outcome: str | None = None, status: int | None = None) -> dict[str, Any]:
+    """Return an invocation that ended, as it is read: with a word, or a status."""
+    return {**ended(ONE, outcome=outcome), **({"status": status} if status is not None else {})}
+
+
+SAID: dict[str, tuple[Any, tuple[str | None, int | None, str]]] = {
+    "a status": (got(status=503), ("Connected", 503, "")),
+    "it is refused": (got("Refused"), ("Refused", None, "")),
+    "no answer came": (got("Timeout"), ("Timeout", None, "")),
+    "connected, and that is all": (got("Connected"), (None, None, "Failed")),
+    "something else": (got(), (None, None, "Failed")),
+    "it failed": ({**got(status=200), "state": "Failed"}, (None, None, "Failed")),
+    "it was never delivered": ({**got(status=200), "state": "TimedOut"}, (None, None, "NoAnswer")),
+    "another command's": ({**got(status=200), "command": "d"}, (None, None, "Failed")),
+}
+
+
+@pytest.mark.parametrize(("said", "wanted"), SAID.values(), ids=list(SAID))
+def test_of_a_get_a_status_is_the_answer(said: Any, wanted: tuple[str | None, int | None, str]) -> None:
+    """What says that the connection stands, and no more, is none."""
+    ssm = Ssm(ends={ONE: [said]})
+    answer = ask(ssm, None, GET)[ONE]
+    assert (answer.outcome, answer.status, answer.why) == wanted
+    assert [arguments[2:] for _, *arguments in ssm.sent] == [[5432, 2, "/health"]]
+
+
+def test_a_status_is_no_answer_to_a_connection() -> None:
+    """It was not asked for."""
+    answer = ask(Ssm(ends={ONE: [got(status=200)]}))[ONE]
+    assert (answer.outcome, answer.status, answer.why) == (None, None, "Failed")
+
+
+@pytest.mark.parametrize(
+    ("host", "path"),
+    [("10.0.2.5", "-"), ("10.0.2.5", "/$(id)"), ("10.0.2.5", "health"), ("10.0.2.5", "/a\n"), ("fd00::1", "/")],
+)
+def test_no_path_is_sent_that_the_document_does_not_take(host: str, path: str) -> None:
+    """Nor one with an address that is no host of HTTP as it stands."""
+    ssm, asked = Ssm(), ConnectFrom(instances=(ONE,), host=host, port=5432, path=path)
+    with pytest.raises(ReadError) as refused:
+        ask(ssm, granting({**PROBES, "cidrs": ["10.0.0.0/16", "fd00::/16"]}), asked)
+    assert (refused.value.reason, ssm.sent) == ("InvalidRequest", [])
+
+
 class Recording(Gateway):
     """A gateway that makes no call, and remembers those that it would make."""
 
@@ -260,3 +307,6 @@ def test_a_probe_is_sent_once_under_a_session_of_just_it() -> None:
         "Parameters": {"host": ["10.0.2.5"], "port": ["5432"], "seconds": ["5"]},
         "TimeoutSeconds": 30,
     }
+    gateway.send_probe(grant, REGION, [ONE], document, "10.0.2.5", 5432, 5, "/health")
+    parameters = {"host": ["10.0.2.5"], "port": ["5432"], "seconds": ["5"], "path": ["/health"]}
+    assert gateway.made[1:] == [{**made, "Parameters": parameters}]

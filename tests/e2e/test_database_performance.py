@@ -5,6 +5,7 @@ Judged from outside: by the web hosts' customers, by PostgreSQL's own books, and
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -16,7 +17,8 @@ from dev.shop.orders import grant as orders_grant
 from dev.shop.orders.database import INDEX, Database, database
 from dev.shop.orders.hosts import FLEET, Hosts, Instance, launch
 from dev.shop.orders.seed import seed
-from incident_operator.api.meta import parse_instant
+from incident_operator.adapters.clock import Clock
+from incident_operator.api.meta import format_instant, parse_instant
 
 from .recycling import recycled_one_by_one
 from .world import World, impact, outcome, story
@@ -43,10 +45,10 @@ class Orders:
         """Return the reasons of what a run finds wrong now."""
         return {f["reason"] for f in self.world.status(run)["findings"] if f["kind"] == "Problem"}
 
-    def approve(self, run: str, fix: str) -> dict[str, Any]:
+    def approve(self, run: str, fix: str, **said: Any) -> dict[str, Any]:
         """Let bob agree to a plan; return it."""
         plan = self.world.open_plan(run, fix)
-        word = self.world.say("bob", "Approve", plan, tier=plan["spec"]["tier"])
+        word = self.world.say("bob", "Approve", plan, tier=plan["spec"]["tier"], **said)
         assert self.world.answer(word)["status"] == "True"
         return plan
 
@@ -108,20 +110,23 @@ def test_a_pool_that_is_used_up_is_relieved_of_idle_sessions(
 
 
 def test_hosts_that_hold_the_pool_are_recycled_the_worst_first(make_world: Callable[..., World]) -> None:
-    """INC-2023-0445: each instance leaks, one twice as much; people choose recycling, and no old session is left.
+    """INC-2023-0445, and as on INC-2023-2156 in a freeze, which the approver overrides. No old session is left.
 
-    Not while a migration runs: then there is no such plan at all.
+    Each instance leaks, one twice as much. Not while a migration runs: then there is no such plan at all.
     """
     world = make_world()
+    now = Clock().now()
+    frozen = {
+        "from": format_instant(now - timedelta(hours=1)),
+        "until": format_instant(now + timedelta(hours=4)),
+        "reason": "Black Friday",
+    }
     with database() as base:
         seed(world.shop, base)
         launch(world.shop, base)
-        world.admin.apply(
-            [
-                orders_grant.grant(world.shop.account, world.name, world.name, base),
-                *orders_grant.secrets(world.name, base),
-            ]
-        )
+        granted = orders_grant.grant(world.shop.account, world.name, world.name, base)
+        granted["spec"]["freezes"] = [frozen]
+        world.admin.apply([granted, *orders_grant.secrets(world.name, base)])
         directory = Directory(shop=world.shop, fleet=FLEET)
         hosts = Hosts(base, world.shop, serving=lambda: [Instance(host=host) for host in directory.hosts()])
         orders = Orders(world=world, database=base, hosts=hosts)
@@ -142,8 +147,8 @@ def test_hosts_that_hold_the_pool_are_recycled_the_worst_first(make_world: Calla
                 assert "migration" in told["message"], told
             world.say("bob", "Cancel", world.run(refused), then="Leave")
             world.finished(refused)
-            run = orders.run("recycling", "INC-2023-0445", autoScalingGroup=FLEET.name)
-            orders.approve(run, "recycleHosts")
+            run = orders.run("recycling", "INC-2023-2156", autoScalingGroup=FLEET.name)
+            orders.approve(run, "recycleHosts", override=["Frozen"], reason="nobody can buy anything")
             status = world.finished(run)
             assert outcome(status) == "Resolved/Runbook", story(status)
             assert wait_until(lambda: hosts.failing() == 0, seconds=30), "customers are served"

@@ -15,7 +15,7 @@ from dev.processes import wait_until
 from dev.shop.partners import api, front, seed
 from dev.shop.partners.faults import FAULTS
 from dev.shop.partners.grant import grant
-from dev.shop.partners.scraper import Scraper
+from dev.shop.partners.scraper import Scraper, client_from
 from incident_operator.adapters.clock import Clock
 
 from .test_s3_access import approved, operations
@@ -38,13 +38,15 @@ def scraped(world: World) -> tuple[datetime, datetime]:
     start = Clock().now() - timedelta(seconds=2)
     FAULTS[RUN].break_(world.shop)
     end = Clock().now()
-    trail, about = world.shop.client("cloudtrail"), [{"AttributeKey": "Username", "AttributeValue": seed.PARTNER}]
-
-    def told() -> bool:
-        return "CreateAccessKey" in {e["EventName"] for e in trail.lookup_events(LookupAttributes=about)["Events"]}
-
-    assert wait_until(told, seconds=60, every=0.25)
+    assert wait_until(lambda: "CreateAccessKey" in events_of(world), seconds=60, every=0.25)
     return start, end
+
+
+def events_of(world: World) -> set[str]:
+    """Return the names of what CloudTrail shows of the partner's user by now."""
+    about = [{"AttributeKey": "Username", "AttributeValue": seed.PARTNER}]
+    found = world.shop.client("cloudtrail").lookup_events(LookupAttributes=about)["Events"]
+    return {event["EventName"] for event in found}
 
 
 def started(world: World, window: tuple[datetime, datetime], **parameters: Any) -> None:
@@ -247,10 +249,13 @@ def undone(world: World) -> None:
 def test_the_scraper_is_refused_at_the_web_acl_and_the_partners_are_served(partners: World) -> None:
     """Blocked by a person's word; what was blocked before stays, and the undo is exact.
 
-    The key is dead already: what is left is who still comes.
+    The key is dead already, and what was done with it is known: what is left is who still comes.
     """
     world = partners
-    now = Clock().now()
+    start = Clock().now() - timedelta(seconds=2)
+    client_from(world.shop, "dynamodb", front.SCRAPER).describe_table(TableName=world.shop.table)
+    end = Clock().now()
+    assert wait_until(lambda: "DescribeTable" in events_of(world), seconds=60, every=0.25)
     world.shop.client("iam").update_access_key(
         UserName=seed.PARTNER, AccessKeyId=world.shop.keys[seed.PARTNER].access_key_id, Status="Inactive"
     )
@@ -261,8 +266,8 @@ def test_the_scraper_is_refused_at_the_web_acl_and_the_partners_are_served(partn
             manifest = world.manifest("security-incident.yaml")
             manifest["spec"]["parameters"] |= {
                 "accessKeyId": world.shop.keys[seed.PARTNER].access_key_id,
-                "windowStart": f"{now - timedelta(minutes=1):%Y-%m-%dT%H:%M:%SZ}",
-                "windowEnd": f"{now:%Y-%m-%dT%H:%M:%SZ}",
+                "windowStart": f"{start:%Y-%m-%dT%H:%M:%SZ}",
+                "windowEnd": f"{end:%Y-%m-%dT%H:%M:%S.%fZ}",
                 "evidenceBucket": seed.evidence_bucket(world.shop),
                 "webAcl": front.WEB_ACL,
                 "abusiveRequests": front.LIMIT,

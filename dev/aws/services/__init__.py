@@ -4,6 +4,7 @@ from .apigateway import ApiGateway
 from .balancing import Balancing
 from .elasticache import ElastiCache
 from .instances import Instances
+from .mail import Mail
 from .rds import Rds
 from .scaling import Scaling
 from .service import Forward, Handler, Needs, Parts, Service
@@ -24,6 +25,7 @@ _KINDS: tuple[type[Service], ...] = (
     ApiGateway,
     Commands,
     Waf,
+    Mail,
 )
 
 

@@ -62,6 +62,13 @@ class Service:
         """Return the present state of what a changing call of this service is about; None for what has none."""
         return None
 
+    def told(self, what: str, wanted: Mapping[str, Any]) -> bool:
+        """Learn how the world outside AWS is, from a test; return False for what is no concern of this service.
+
+        Errors: KeyError or ValueError for what can't be so.
+        """
+        return False
+
     def serve(self, environ: Environ) -> Reply | None:
         """Answer a request that is no AWS call but to what the service serves; None for what it does not."""
         return None

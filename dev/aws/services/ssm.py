@@ -188,7 +188,7 @@ class Commands(Service):
                 self.parts.stopping.wait(waited.total_seconds())
             made.output, made.code = f"incident-operator-probe/1 {place}\n", 0
         else:
-            made.output, made.code = _ran(*place, made.parameters["seconds"])
+            made.output, made.code = _ran(*place, made.parameters)
         # Last: whoever sees that it ended reads the rest.
         made.state = "Success" if made.code == 0 else "Failed"
 
@@ -211,6 +211,7 @@ def _document(call: Call, account: str) -> Any:
 
 def _checked(declared: Mapping[str, Any], given: Mapping[str, list[str]]) -> dict[str, str]:
     """Return a command's parameters. Errors: Refused for what the document does not take."""
+    given = {**{name: [one["default"]] for name, one in declared.items() if "default" in one}, **given}
     if set(declared) != set(given):
         raise Refused("InvalidParameters", f"the document takes {sorted(declared)}, and was given {sorted(given)}")
     for name, values in given.items():
@@ -251,10 +252,10 @@ def _leads_to(backend: Any, instance: Any, host: str, port: int) -> tuple[str, i
     return (host, port) if host.startswith("127.") else "refused"
 
 
-def _ran(host: str, port: int, seconds: str) -> tuple[str, int]:
-    """Run the document's script, and return what it said and its exit status."""
+def _ran(host: str, port: int, parameters: Mapping[str, str]) -> tuple[str, int]:
+    """Run the document's script against a place here, and return what it said and its exit status."""
     script = "\n".join(CONTENT["mainSteps"][0]["inputs"]["runCommand"])
-    for name, value in (("host", host), ("port", str(port)), ("seconds", seconds)):
+    for name, value in {**parameters, "host": host, "port": str(port)}.items():
         script = script.replace("{{ " + name + " }}", value)
     try:
         done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=_SCRIPT_SECONDS)

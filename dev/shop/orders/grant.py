@@ -28,7 +28,7 @@ def grant(account: str, label: str, name: str, database: Database) -> dict[str, 
         ],
         actions=["autoscaling.recycle-instances", "aws.*", "cloudtrail.*", "cloudwatch.*", "postgres.*", "rds.*"],
         ask_up_to="Destructive",
-        probes={"hosts": [database.server.host], "cidrs": ["127.0.0.0/8"], "ports": [database.server.port]},
+        probes={"hosts": [database.place[0]], "cidrs": ["127.0.0.0/8"], "ports": [database.place[1]]},
     )
 
 

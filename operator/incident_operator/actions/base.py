@@ -99,6 +99,13 @@ class Action(ABC, Generic[I, F]):
     #: Those that it needs only where inputs say `vantage: instances` (`actions.vantage`), beside the probe itself.
     reads_from_instances: ClassVar[tuple[str, ...]] = ()
 
+    def refused(self, inputs: Mapping[str, Any]) -> str:
+        """Return why inputs as a runbook writes them don't go together, and what to write instead; empty: they may.
+
+        Shape: values may be expressions, which are known at run time only; the model refuses what they come to.
+        """
+        return ""
+
     @abstractmethod
     def observe(self, inputs: I, reader: Reader) -> F:
         """Read what is needed. Errors: ReadError."""

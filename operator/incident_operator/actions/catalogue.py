@@ -78,6 +78,7 @@ def infos() -> Catalogue:
             kind=action.kind,
             inputs_schema=action.inputs_model.model_json_schema(by_alias=True),
             reasons=frozenset(action.reasons),
+            refused=action.refused,
         )
         for action in catalogue().values()
     }

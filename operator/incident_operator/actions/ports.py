@@ -1,7 +1,7 @@
 """The port through which the catalogue observes the world: reading only, listed operations only.
 
 Adapters implement it; actions get it. Nothing here can change anything (invariant I2): what instances are asked to do
-by `tcp_from` is to connect, by a document that can nothing else.
+by `tcp_from` is to connect, or to GET a path over HTTP, by a document that can nothing else.
 """
 
 from collections.abc import Mapping, Sequence
@@ -82,18 +82,20 @@ Connection = Literal["Connected", "Refused", "Timeout", "Unreachable"]
 
 @dataclass(frozen=True, kw_only=True)
 class ConnectFrom:
-    """One place, and the instances that are to connect to it."""
+    """One place, and the instances that are to connect to it. Shape: `path` is what they GET there; empty, nothing."""
 
     instances: tuple[str, ...]
     host: str
     port: int
+    path: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FromInstance:
     """What one instance said of one place.
 
-    Shape: `outcome` is None where it gave no answer: `why` is then NotManaged, NotLinux, NoAnswer or Failed.
+    Shape: `outcome` is None where it gave no answer: `why` is then NotManaged, NotLinux, NoAnswer or Failed. `status`
+    is the HTTP status that a GET was answered with; its `outcome` is then Connected.
     """
 
     instance: str
@@ -101,6 +103,7 @@ class FromInstance:
     port: int
     outcome: Connection | None = None
     why: str = ""
+    status: int | None = None
 
 
 class Reader(Protocol):
@@ -203,10 +206,12 @@ class Reader(Protocol):
     def tcp_from(
         self, asked: Sequence[ConnectFrom], *, timeout: timedelta, region: str | None = None
     ) -> tuple[FromInstance, ...]:
-        """Let instances that the grant's probes list connect, send nothing, and say what came of it; all at once.
+        """Let instances that the grant's probes list connect, and say what came of it; all at once.
+
+        Nothing is sent over the connection, but where a path is given one GET without a body, whose status is read.
 
         It is the one thing the port does that AWS counts as a change: a command of SSM, of the one probe document
-        (`actions.vantage`), with a host, a port and a time. The same is asked once in a diagnosis.
+        (`actions.vantage`), with a host, a port, a time and perhaps a path. The same is asked once in a diagnosis.
         Shape: an answer for each instance of each place, in their order. `timeout` is rounded up to whole seconds.
         Errors: ReadError where nobody may be asked, or the document is not the one that it must be.
         """

@@ -1,7 +1,8 @@
 """Where a probe is made from: the operator's own place, or instances that stand where the service does.
 
 From instances a probe is a command of SSM, and of all commands one: `IncidentOperator-Probe`, a document that connects,
-sends nothing, and says one word. The operator sends it only where the account's document is this one to the letter.
+asks over HTTP for a path if it is given one, and says one word, or the status. The operator sends it only where the
+account's document is this one to the letter.
 Source: design §3 (vantage), facts on verification (a connect from the source tier).
 """
 
@@ -21,10 +22,22 @@ MOST_INSTANCES = 3
 _MARK = "incident-operator-probe/1"
 #: What the document may be given. Its own patterns refuse anything else, whoever sends it.
 HOST_PATTERN, PORT_PATTERN, SECONDS_PATTERN = "^[A-Za-z0-9][A-Za-z0-9.:-]{0,252}$", "^[1-9][0-9]{0,4}$", "^[1-9][0-9]?$"
+#: A path of letters that mean nothing to a shell, to printf or to HTTP; `NO_PATH` is to connect, and send nothing.
+PATH_PATTERN, NO_PATH = "^(-|/[A-Za-z0-9/_.~-]{0,255})$", "-"
+# The path is an argument of the inner shell and of printf, never part of either's program. Of an answer the first 13
+# bytes are read: the status and what ends it. They hold no message that the cases below know.
 _SCRIPT = f"""\
 export LC_ALL=C
-said=$(timeout {{{{ seconds }}}} bash -c 'exec 3<>/dev/tcp/{{{{ host }}}}/{{{{ port }}}}' 2>&1)
+said=$(timeout {{{{ seconds }}}} bash -c '
+exec 3<>/dev/tcp/{{{{ host }}}}/{{{{ port }}}} || exit 1
+[ "$0" = - ] && exit 0
+printf "GET %s HTTP/1.1\\r\\nHost: %s\\r\\nUser-Agent: %s\\r\\nConnection: close\\r\\n\\r\\n" \\
+  "$0" "{{{{ host }}}}:{{{{ port }}}}" incident-operator >&3 || exit 1
+IFS= read -r -N 13 line <&3 || exit 1
+printf %s "$line"
+' '{{{{ path }}}}' 2>&1)
 case "$?:$said" in
+  0:HTTP/1.[01]\\ [2-5][0-9][0-9][[:space:]]) said=${{said#HTTP/1.? }} word="answered ${{said%?}}" ;;
   0:*) word=connected ;;
   124:*|*'Connection timed out'*) word=timeout ;;
   *'Connection refused'*) word=refused ;;
@@ -36,11 +49,17 @@ echo "{_MARK} $word"
 #: The document's content. `manifests/aws/incident-operator-probe.json` is the same, for whoever makes it.
 CONTENT: Mapping[str, Any] = {
     "schemaVersion": "2.2",
-    "description": "Connects to a host and a port, sends nothing, and says one word. For the incident operator.",
+    "description": "Connects to a host and a port, may GET a path, and says one word. For the incident operator.",
     "parameters": {
         "host": {"type": "String", "description": "a name or an address", "allowedPattern": HOST_PATTERN},
         "port": {"type": "String", "description": "a TCP port", "allowedPattern": PORT_PATTERN},
         "seconds": {"type": "String", "description": "how long to wait for it", "allowedPattern": SECONDS_PATTERN},
+        "path": {
+            "type": "String",
+            "description": "what to GET over HTTP, of which the status is said; - is nothing",
+            "default": NO_PATH,
+            "allowedPattern": PATH_PATTERN,
+        },
     },
     "mainSteps": [
         {
@@ -58,6 +77,7 @@ _WORDS: Mapping[str, Connection] = {
     "unreachable": "Unreachable",
 }
 _LINE = re.compile(rf"{re.escape(_MARK)} (connected|refused|timeout|unreachable)\n?")
+_ANSWERED = re.compile(rf"{re.escape(_MARK)} answered ([2-5][0-9][0-9])\n?", re.ASCII)
 
 #: What choosing instances and asking them needs of IAM, beside `PROBE` on the document and the instances.
 READS = (
@@ -78,6 +98,12 @@ def heard(output: str) -> Connection | None:
     """Return what the document said; None for anything but its one line."""
     said = _LINE.fullmatch(output)
     return _WORDS[said[1]] if said else None
+
+
+def answered(output: str) -> int | None:
+    """Return the HTTP status that the document said; None for anything but that one line."""
+    said = _ANSWERED.fullmatch(output)
+    return int(said[1]) if said else None
 
 
 class Tag(ActionModel):
@@ -146,6 +172,12 @@ class Heard(ActionModel):
         return f"{self.instance} to {self.place}"
 
 
+class Got(Heard):
+    """What one instance was answered. Shape: `status` is None where `outcome` is anything but Connected."""
+
+    status: int | None = None
+
+
 #: What each reason of `FromInstance.why` means, for people.
 _WHY: Mapping[str, str] = {
     "NotManaged": "SSM does not manage it, or has lost it",
@@ -158,6 +190,16 @@ _WHY: Mapping[str, str] = {
 def as_heard(answers: Sequence[FromInstance]) -> tuple[Heard, ...]:
     """Return answers as facts, in their order."""
     return tuple(Heard(instance=a.instance, place=f"{a.host}:{a.port}", outcome=a.outcome, why=a.why) for a in answers)
+
+
+def as_got(answers: Sequence[FromInstance]) -> tuple[Got, ...]:
+    """Return answers to a GET as facts, in their order. One that connected and has no status is no answer."""
+    got = []
+    for a in answers:
+        odd = a.outcome == "Connected" and a.status is None
+        outcome, why = (None, "Failed") if odd else (a.outcome, a.why)
+        got.append(Got(instance=a.instance, place=f"{a.host}:{a.port}", outcome=outcome, why=why, status=a.status))
+    return tuple(got)
 
 
 def unanswered(heard_: Sequence[Heard]) -> str:

@@ -36,7 +36,7 @@ from ..actions.base import FixAction
 from ..actions.catalogue import catalogue
 from ..actions.ports import ConnectFrom, FromInstance, HttpAnswer, NotFound, ReadError, RedisAnswer, Rows, Scalar
 from ..actions.reads import READS, ListedRead
-from ..actions.vantage import DOCUMENT, PROBE
+from ..actions.vantage import DOCUMENT, NO_PATH, PROBE
 from ..api.grant import ActionGrant, AwsGrant
 from ..api.plan import Call, Permission, Read
 from ..core.expressions import plain
@@ -309,6 +309,7 @@ class Gateway:
         host: str,
         port: int,
         seconds: int,
+        path: str = NO_PATH,
     ) -> str:
         """Send the one probe document to instances, once, and return the command's id.
 
@@ -327,7 +328,10 @@ class Gateway:
                 answer = self._client("ssm", region, _PROBE_CONFIG, credentials).send_command(
                     DocumentName=DOCUMENT,
                     InstanceIds=list(instances),
-                    Parameters={"host": [host], "port": [str(port)], "seconds": [str(seconds)]},
+                    Parameters={
+                        **{"host": [host], "port": [str(port)], "seconds": [str(seconds)]},
+                        **({"path": [path]} if path != NO_PATH else {}),
+                    },
                     TimeoutSeconds=_DELIVERY_SECONDS,
                     **{name: document[name] for name in ("DocumentVersion", "DocumentHash", "DocumentHashType")},
                 )
@@ -648,7 +652,7 @@ class GrantReader:
     def tcp_from(
         self, asked: Sequence[ConnectFrom], *, timeout: timedelta, region: str | None = None
     ) -> tuple[FromInstance, ...]:
-        """Let instances that the grant lists connect, the same once per diagnosis. Errors: ReadError."""
+        """Let instances that the grant lists connect or GET, the same once per diagnosis. Errors: ReadError."""
         where = region or self.region
 
         def ask() -> tuple[FromInstance, ...]:
@@ -662,7 +666,7 @@ class GrantReader:
                 api_server=self._api_server,
             )
 
-        places = [[list(one.instances), one.host, one.port] for one in asked]
+        places = [[list(one.instances), one.host, one.port, one.path] for one in asked]
         key = json.dumps([self._grant.metadata.name, where, "tcp_from", places, str(timeout)])
         answers: tuple[FromInstance, ...] = self._memo.get(key, ask)
         return answers

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..actions.ports import ConnectFrom, FromInstance, NotFound, ReadError
 from ..actions.reads.commands import digest
-from ..actions.vantage import CONTENT, DOCUMENT, HOST_PATTERN, MOST_INSTANCES
+from ..actions.vantage import CONTENT, DOCUMENT, HOST_PATTERN, MOST_INSTANCES, NO_PATH, PATH_PATTERN
 from ..api.grant import ActionGrant, AwsGrant
 from ..core.risk import matches
 from . import probe
@@ -60,7 +60,10 @@ def ask(
     commands: list[tuple[ConnectFrom, str]] = []
     for one in asked:
         able = [i for i in one.instances if i not in unable]
-        sent = gateway.send_probe(_aws(grant), region, able, document, one.host, one.port, seconds) if able else ""
+        sent = ""
+        if able:
+            what = (_aws(grant), region, able, document, one.host, one.port, seconds)
+            sent = gateway.send_probe(*what, one.path) if one.path else gateway.send_probe(*what)
         commands.append((one, sent))
     limit = monotonic() + seconds + _REACH_SECONDS
     return tuple(
@@ -86,6 +89,8 @@ def _admit(grant: ActionGrant, region: str, asked: Sequence[ConnectFrom], api_se
                 raise ReadError("NotGranted", f"the probes of ActionGrant {name} do not list instance {instance}")
         if re.fullmatch(HOST_PATTERN, one.host) is None:
             raise ReadError("InvalidRequest", "the probe document takes no such host")
+        if one.path and (one.path == NO_PATH or ":" in one.host or re.fullmatch(PATH_PATTERN, one.path) is None):
+            raise ReadError("InvalidRequest", "the probe document takes no such path or host for HTTP")
         probe.admit_elsewhere(one.host, one.port, grant.spec.probes, api_server)
 
 
@@ -143,19 +148,26 @@ def _answer(
                 raise
             found = None
         if found is not None and found["state"] not in _UNDER_WAY:
-            return _of(said, found, command)
+            return _of(said, found, command, of_path=bool(one.path))
         if monotonic() >= limit:
             return replace(said, why="NoAnswer")
         pause.wait(_POLL_SECONDS)
     return said
 
 
-def _of(said: FromInstance, found: Mapping[str, Any], command: str) -> FromInstance:
-    """Return an ended command as an answer: what is odd in any way is none."""
+def _of(said: FromInstance, found: Mapping[str, Any], command: str, *, of_path: bool) -> FromInstance:
+    """Return an ended command as an answer: what is odd in any way is none.
+
+    To a GET that is a connection without a status, and to a connection any status.
+    """
     about = (found["command"], found["instance"]) == (command, said.instance)
     why = "NoAnswer" if found["state"] == "TimedOut" else "Failed"
-    outcome = found["outcome"] if about and found["state"] == "Success" else None
-    return replace(said, outcome=outcome, why="" if outcome else why)
+    if not about or found["state"] != "Success":
+        return replace(said, why=why)
+    outcome, status = found["outcome"], found.get("status")
+    if of_path:
+        outcome = "Connected" if status is not None else outcome if outcome != "Connected" else None
+    return replace(said, outcome=outcome, why="" if outcome else why, status=status if of_path else None)
 
 
 def _aws(grant: ActionGrant) -> AwsGrant:

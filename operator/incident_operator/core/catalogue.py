@@ -1,6 +1,6 @@
 """What the core knows of the catalogue: names, inputs and reasons, not how anything is observed."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,7 +10,8 @@ class ActionInfo:
     """One action, as runbooks are checked against it.
 
     Shape: `inputs_schema` is the JSON schema of its inputs (camelCase properties; a property may carry
-    `literal: true`); `reasons` are the findings it can give.
+    `literal: true`); `reasons` are the findings it can give. `refused` returns why inputs as they are
+    written don't go together, and what to write instead; empty where they do, or where that is seen at run time.
     """
 
     name: str
@@ -18,6 +19,7 @@ class ActionInfo:
     kind: Literal["Check", "Fix"]
     inputs_schema: Mapping[str, Any]
     reasons: frozenset[str]
+    refused: Callable[[Mapping[str, Any]], str] = lambda inputs: ""
 
 
 Catalogue = Mapping[str, ActionInfo]

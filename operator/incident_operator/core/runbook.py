@@ -196,6 +196,8 @@ class _Validation:
                 yield _problem(f"{field}.inputs.{name}", f"{info.name} needs the input {name!r}")
         for name, value in bound.items():
             yield from self._template(f"{field}.inputs.{name}", value)
+        if why := info.refused(bound):
+            yield _problem(f"{field}.inputs", why)
 
     def _program(
         self, field: str, language: str | None, name: str, value: Any, inputs: Mapping[str, Any]

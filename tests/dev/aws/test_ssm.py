@@ -3,12 +3,13 @@
 import json
 import socket
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from incident_operator.actions.vantage import CONTENT, DOCUMENT, heard
+from incident_operator.actions.vantage import CONTENT, DOCUMENT, answered, heard
 
 from .conftest import Account, allow, eventually
 
@@ -118,6 +119,30 @@ def test_a_command_is_pending_first_and_says_later_what_it_met(network: Network,
     assert network.said() == "Refused"
 
 
+def test_a_path_is_asked_for_over_http_if_the_network_lets_it_through(
+    network: Network, listener: socket.socket
+) -> None:
+    """A real GET of a real server, whose status is said, and nothing once no rule lets it in."""
+    parameters = {"host": [network.host], "port": [str(PORT)], "seconds": ["5"], "path": ["/health"]}
+
+    def serve() -> bytes:
+        client, _ = listener.accept()
+        with client:
+            asked = client.recv(1024)
+            client.sendall(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 9\r\n\r\nmy secret")
+        return asked
+
+    listener.settimeout(60)
+    with ThreadPoolExecutor(1) as pool:
+        served = pool.submit(serve)
+        found = network.ended(network.send(Parameters=parameters)["CommandId"])
+        assert served.result().startswith(b"GET /health HTTP/1.1\r\n")
+    assert answered(found["StandardOutputContent"]) == 503
+    assert "secret" not in found["StandardOutputContent"]
+    _take_rule(network)
+    assert network.said(Parameters={**parameters, "seconds": ["1"]}) == "Timeout"
+
+
 def _take_rule(network: Network) -> None:
     (group,) = network.ec2.describe_security_groups(GroupIds=[network.cache])["SecurityGroups"]
     network.ec2.revoke_security_group_ingress(GroupId=network.cache, IpPermissions=group["IpPermissions"])
@@ -165,6 +190,11 @@ def test_what_the_network_does_not_let_through_gets_no_answer(network: Network, 
         ({"Parameters": {"host": ["$(id)"], "port": ["1"], "seconds": ["5"]}}, "InvalidParameters"),
         ({"Parameters": {"host": ["a\nid"], "port": ["1"], "seconds": ["5"]}}, "InvalidParameters"),
         ({"Parameters": {"host": ["a"], "port": ["1'"], "seconds": ["5"]}}, "InvalidParameters"),
+        (
+            {"Parameters": {"host": ["a"], "port": ["1"], "seconds": ["5"], "path": ["/$(id)"]}},
+            "InvalidParameters",
+        ),
+        ({"Parameters": {"host": ["a"], "port": ["1"], "seconds": ["5"], "path": [""]}}, "InvalidParameters"),
         ({"InstanceIds": ["i-0123456789abcdef0"]}, "InvalidInstanceId"),
     ],
 )

@@ -7,7 +7,7 @@ credentials: no function code URL, no environment, no secret. Source: facts on A
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from . import access, cache, commands, databases, fleet, functions, gateway, network, storage, telemetry, waf
+from . import access, cache, commands, databases, fleet, functions, gateway, mail, network, storage, telemetry, waf
 from .listed import ListedRead, each, keep, policy_document
 
 __all__ = ["READS", "ListedRead", "each", "keep", "list_reads", "permissions", "policy_document"]
@@ -31,5 +31,5 @@ def permissions() -> tuple[str, ...]:
 
 
 #: One file for services that belong together; what a single action reads can be listed in its own file.
-for _file in (access, cache, commands, databases, fleet, functions, gateway, network, storage, telemetry, waf):
+for _file in (access, cache, commands, databases, fleet, functions, gateway, mail, network, storage, telemetry, waf):
     list_reads(_file.READS)

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ..vantage import DOCUMENT, heard
+from ..vantage import DOCUMENT, answered, heard
 from .listed import ListedRead
 
 _STATES = frozenset({"Pending", "InProgress", "Delayed", "Success", "Cancelled", "TimedOut", "Failed", "Cancelling"})
@@ -49,7 +49,7 @@ def _description(answer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _invocation(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep how far a command is, and the one word of the probe document. Errors: ValueError for a state unknown."""
+    """Keep how far a command is, and the probe document's word or status. Errors: ValueError for a state unknown."""
     state = answer["Status"]
     if state not in _STATES:
         raise ValueError("a state that SSM does not have")
@@ -59,11 +59,14 @@ def _invocation(answer: Mapping[str, Any]) -> dict[str, Any]:
         and answer.get("DocumentName") == DOCUMENT
         and not answer.get("StandardErrorContent")
     )
+    output = str(answer.get("StandardOutputContent", "")) if clean else ""
+    status = answered(output)
     return {
         "command": str(answer["CommandId"]),
         "instance": str(answer["InstanceId"]),
         "state": str(state),
-        "outcome": heard(str(answer.get("StandardOutputContent", ""))) if clean else None,
+        "outcome": heard(output),
+        **({"status": status} if status is not None else {}),
     }
 
 
