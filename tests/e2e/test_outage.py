@@ -149,8 +149,11 @@ async def test_after_two_hours_everybody_hears_once(world: World, monkeypatch: p
 
             # The ladder's last rung goes on; whoever was before it is paged no more.
             heard.forget()
-            assert wake_at == OPENED + timedelta(hours=2, minutes=5)
-            clock.at = wake_at
+            rung = OPENED + timedelta(hours=2, minutes=5)
+            # An update for the rooms may be due before: these count from when the API server stored the incident.
+            assert wake_at is not None
+            assert clock.at < wake_at <= rung
+            clock.at = rung
             await desk.look(key)
             assert heard.mailed == {"Escalation": 1}
             assert len(heard.pages) == 1
