@@ -54,7 +54,10 @@ def test_a_rule_that_a_deployment_took_is_given_back(make_world: Callable[..., W
         # A web server itself met the block, and after the rule was given back it got through: that is what judged it.
         met = [line["reason"] for line in status["timeline"] if line["source"] == "check connections"]
         assert "ConnectionBlocked" in met, story(status)
-        (plan,) = world.plans()
+        # Until CloudTrail shows who it was a person would have to agree: that plan, if there was time for it, is void.
+        plans = world.plans()
+        (plan,) = [p for p in plans if p["status"]["state"] == "Helped"]
+        assert {p["status"]["state"] for p in plans} <= {"Helped", "Superseded"}
         assert "instances of web-servers connect" in plan["status"]["message"], plan["status"]
         assert web.wait_share(0)
     web_servers = {tuple(probe["arguments"]["InstanceIds"]) for probe in world.probes()}
