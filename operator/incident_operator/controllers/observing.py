@@ -146,7 +146,9 @@ async def _ask(
 
     def look() -> tuple[dict[str, Any], dict[str, Any], Sequence[Found] | Unclear]:
         facts = action.observe(inputs, reader)
-        return action.output(facts).wire(), action.judged(facts).wire(), action.findings(inputs, facts)
+        # Only rules ask for it: most checks have none, and it is made of all the facts.
+        judged = action.judged(facts).wire() if check.findings else {}
+        return action.output(facts).wire(), judged, action.findings(inputs, facts)
 
     output, judged, answer = await _of_the_catalogue(context, check.action, look)
     if len(json.dumps(output)) > MAX_OUTPUT_BYTES:
