@@ -8,6 +8,7 @@ compares with what it got. Source: facts on AWS (section 4, row 22).
 import base64
 import hashlib
 import json
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, TypeVar
@@ -37,18 +38,18 @@ class _Bucket(CredentialInputs):
     evidence_bucket: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
 
     @property
+    @abstractmethod
     def label(self) -> str:
         """How people call what the evidence is about."""
-        raise NotImplementedError
 
     def _prefix(self, kind: str, key_id: str) -> str:
         start, end = (f"{at.astimezone(UTC):%Y%m%dT%H%M%SZ}" for at in (self.window_start, self.window_end))
         return f"{kind}/{key_id}/{start}-{end}-"
 
     @property
+    @abstractmethod
     def prefix(self) -> str:
         """Where in the bucket this key's and window's evidence is."""
-        raise NotImplementedError
 
 
 I = TypeVar("I", bound=_Bucket)  # noqa: E741  (as in `base`)
