@@ -149,6 +149,18 @@ def admin(server: Server, database: str = "postgres") -> "psycopg.Connection[Any
     )
 
 
+def caught_up(primary: "psycopg.Connection[Any]", *, seconds: float = 60) -> bool:
+    """Wait until each standby, at least one, has replayed all that was committed on the primary; tell whether it has.
+
+    The mark is a record of our own, behind all that was committed. The primary's positions don't do: these servers
+    answer before a commit is written (`synchronous_commit` is off), so that what is written may lie before the last
+    one, and what is inserted may lie behind the last record, in the header of a page that nobody has begun.
+    """
+    mark = primary.execute("SELECT pg_logical_emit_message(true, 'caught_up', '')").fetchone()
+    statement = "SELECT count(*) > 0 AND bool_and(replay_lsn >= %s::pg_lsn) FROM pg_stat_replication"
+    return wait_until(lambda: primary.execute(statement, mark).fetchone() == (True,), seconds=seconds)
+
+
 @contextlib.contextmanager
 def valkey(
     host: str = "127.0.0.1", *, arguments: Sequence[str] = (), password: str | None = None, port: int | None = None

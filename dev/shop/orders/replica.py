@@ -11,7 +11,6 @@ import psycopg
 
 from dev import databases
 from dev.loopback import address
-from dev.processes import wait_until
 from dev.shop.shop import Shop
 
 from .database import INSTANCE, SETTINGS, Database
@@ -32,14 +31,7 @@ def replica(database: Database) -> Iterator[databases.Server]:
     """Run a replica that has all that the database has."""
     with databases.standby(database.server, address(), settings=SETTINGS) as server:
         with databases.admin(database.server) as primary:
-
-            def follows() -> bool:
-                statement = (
-                    "SELECT count(*) > 0 AND bool_and(replay_lsn >= pg_current_wal_lsn()) FROM pg_stat_replication"
-                )
-                return primary.execute(statement).fetchone() == (True,)
-
-            if not wait_until(follows, seconds=60):
+            if not databases.caught_up(primary):
                 raise RuntimeError("the replica does not follow its primary")
         yield server
 

@@ -103,7 +103,7 @@ def pair(unhurried: Account) -> Iterator[tuple[Any, databases.Server, databases.
     with databases.postgres(address()) as primary, databases.standby(primary, address()) as standby:
         with databases.admin(primary) as connection:
             connection.execute(f"ALTER ROLE postgres PASSWORD '{PASSWORD}'")
-            assert wait_until(lambda: _followed(connection), seconds=30)
+            assert databases.caught_up(connection)
         client.create_db_instance(
             DBInstanceIdentifier=NAME,
             DBInstanceClass="db.r5.large",
@@ -121,11 +121,6 @@ def pair(unhurried: Account) -> Iterator[tuple[Any, databases.Server, databases.
             Tags=[{"Key": "shopsmart.com/address", "Value": standby.host}],
         )
         yield client, primary, standby
-
-
-def _followed(connection: Any) -> bool:
-    row = connection.execute("SELECT bool_and(replay_lsn >= pg_current_wal_lsn()) FROM pg_stat_replication").fetchone()
-    return bool(row and row[0])
 
 
 def replica(rds: Any) -> dict[str, Any]:
