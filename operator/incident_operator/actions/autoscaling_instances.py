@@ -217,7 +217,7 @@ class RecycleInstances(FixAction[RecycleInputs, FleetFacts]):
             return NotApplicable(reason="MigrationUnknown", message=message)
         if inputs.migration_running:
             message = "a migration runs: recycling would cut it in two"
-            return NotApplicable(reason="MigrationRunning", message=message)
+            return NotApplicable(reason="MigrationRunning", message=message, for_now=True)
         if "Launch" in group.processes:
             message = f"Launch of {group.name} is suspended: nothing would come in their place"
             return NotApplicable(reason="LaunchesSuspended", message=message)

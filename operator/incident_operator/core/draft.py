@@ -79,10 +79,15 @@ class PlanDraft:
 
 @dataclass(frozen=True, kw_only=True)
 class NotApplicable:
-    """Why a fix does not fit what was observed. `reason` is CamelCase and declared by the action."""
+    """Why a fix does not fit what was observed. `reason` is CamelCase and declared by the action.
+
+    Shape: `for_now` says that time alone may end it (a failover under way, sessions that are not idle for long enough
+    yet), so that a run looks again before it ends.
+    """
 
     reason: str
     message: str
+    for_now: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
