@@ -25,10 +25,8 @@ from ..core.redact import redact_json
 from . import script_postgres
 from .errors import CommandError
 from .glossary import PLAN_STATES
-from .text import clean
+from .text import clean, command_line
 
-#: Where the AWS CLI calls a service otherwise than its API's model does.
-_NAMES = {"s3": "s3api", "config": "configservice", "codedeploy": "deploy"}
 _NUMBERS = ("integer", "long", "float", "double")
 _SAMPLES: Mapping[str, Any] = {"integer": 1, "long": 1, "float": 1.0, "double": 1.0, "boolean": True, "blob": b"x"}
 _DONE = (CallState.SUCCEEDED, CallState.OBSERVED)
@@ -206,7 +204,7 @@ def _session() -> botocore.session.Session:
 
 def words(service: str, operation: str) -> str:
     """Return service and operation as the AWS CLI spells them: `aws s3api put-bucket-policy`."""
-    return f"aws {_NAMES.get(service, service)} {xform_name(operation_of(service, operation).name, '-')}"
+    return command_line(service, xform_name(operation_of(service, operation).name, "-"))
 
 
 def write_aws(call: Call, index: int, writing: Writing) -> list[str]:
