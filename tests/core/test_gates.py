@@ -123,6 +123,21 @@ def test_containment_waits_for_the_evidence_of_its_run(fix: dict[str, Any], bloc
     assert names(facts(plan={"evidence_first": True}, fixes=(told,), approvals=(agreed,))) == []
 
 
+@pytest.mark.parametrize(
+    ("plan", "why"),
+    [
+        ({"hazards": (Hazard.COST, Hazard.LOSES_DATA)}, "a plan with hazard LosesData is never automatic"),
+        ({"hazards": (Hazard.EXPOSES_DATA,)}, "a plan with hazard ExposesData is never automatic"),
+        ({"tier": Tier.SECURITY}, "tier Security is never automatic"),
+        ({"risk": Risk.DISRUPTIVE}, "risk Disruptive is above applyUpTo Low"),
+    ],
+)
+def test_who_is_asked_reads_why(plan: dict[str, Any], why: str) -> None:
+    """Not that a tier is never automatic where it is something else."""
+    (verdict,) = closed(facts(plan=plan))
+    assert verdict.message.startswith(f"{why}; ")
+
+
 def test_confidentiality_is_no_risk() -> None:
     """It says who agrees where somebody must: what exposes data asks all the same, evidence is collected by itself."""
     secret = {"tier": Tier.SECURITY, "confidential": True}

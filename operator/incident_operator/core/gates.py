@@ -142,9 +142,11 @@ def _why_ask(facts: GateFacts) -> str | None:
     if plan.ask_because:
         return f"a person must agree: {', '.join(plan.ask_because)}"
     # Confidentiality says who agrees where somebody must; it is no risk: evidence is collected by itself.
-    by_what_it_does = plan.tier == Tier.SECURITY and not plan.confidential
-    if by_what_it_does or {Hazard.EXPOSES_DATA, Hazard.LOSES_DATA} & set(plan.hazards):
+    if plan.tier == Tier.SECURITY and not plan.confidential:
         return f"tier {plan.tier} is never automatic"
+    never = [hazard for hazard in plan.hazards if hazard in {Hazard.EXPOSES_DATA, Hazard.LOSES_DATA}]
+    if never:
+        return f"a plan with hazard {never[0]} is never automatic"
     ceiling = ceilings(facts).apply_up_to
     if not at_most(plan.risk, ceiling):
         return f"risk {plan.risk} is above applyUpTo {ceiling}"
