@@ -19,7 +19,7 @@ from .migrations import REASONS, ConnectionName, Sessions, migration, read_sessi
 from .ports import Reader
 
 #: What a replacement takes besides the group's grace period: boot, registration, the first health checks.
-_SETTLE = timedelta(seconds=150)
+SETTLE = timedelta(seconds=150)
 
 # --- autoscaling.replace-instances, autoscaling.recycle-instances -----------------------------------------------------
 
@@ -34,7 +34,7 @@ class FleetFacts(Facts):
 def terminate_calls(fleet: Fleet, ids: Sequence[str]) -> tuple[Call, ...]:
     """Return the calls that replace instances one by one: each after the first waits until the group is whole."""
     group = fleet.group
-    patience = timedelta(seconds=group.grace) + 2 * _SETTLE
+    patience = timedelta(seconds=group.grace) + 2 * SETTLE
     return tuple(
         Call(
             service="autoscaling",
@@ -70,7 +70,7 @@ def not_replaced(gone: Sequence[str], before: Fleet, now: Fleet, wanted: int) ->
 def replacing_draft(title: str, fleet: Fleet, ids: Sequence[str], *, wanted: int, healthy_after: int) -> PlanDraft:
     """Return the plan that replaces these instances, one after the other. `wanted`: so many serve in the end."""
     group = fleet.group
-    each = timedelta(seconds=group.grace) + _SETTLE
+    each = timedelta(seconds=group.grace) + SETTLE
     return PlanDraft(
         title=title,
         calls=terminate_calls(fleet, ids),
