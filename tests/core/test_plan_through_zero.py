@@ -123,6 +123,15 @@ def test_a_successor_that_comes_after_aws_restored_it_does_not_take_it_away_agai
     assert (decision.status.state, decision.effects) == (PlanState.INCONCLUSIVE, ())
 
 
+def test_a_call_to_zero_that_nobody_can_tell_of_is_never_made_again() -> None:
+    """Without a grant there is no look: the plan ends for people, and AWS restores the size."""
+    plan, taken_over = intended(ZERO), NOW + LEASE
+    unseen = Observed(phase="Apply", index=ZERO, attempt=1, applied=None)
+    decision = decide_plan(view(plan, observed=unseen), taken_over)
+    assert (decision.status.state, decision.status.reason) == (PlanState.UNKNOWN, "CallUnknown")
+    assert not any(isinstance(effect, Execute) for effect in decision.effects)
+
+
 def test_a_halt_after_zero_holds_the_plan_and_then_it_comes_back() -> None:
     """AWS restores it meanwhile; whoever lifts the halt later lets the plan find that."""
     plan = after(intended(ZERO), answered=Answered(phase="Apply", index=ZERO, attempt=1, ok=True))

@@ -78,8 +78,8 @@ def _orphan_seen(turn: Turn, entry: JournalEntry, observed: Observed) -> PlanDec
         return turn.end(PlanState.SUPERSEDED, "WorldChanged", observed.world_changed, calls=journal_with(turn, lost))
     if entry.attempt >= MAX_ATTEMPTS:
         return _gave_up(turn, lost)
-    if lost.state == CallState.FAILED and _waits(turn, entry.phase, entry.index):
-        return _after(turn, lost)
+    if _waits(turn, entry.phase, entry.index):
+        return _after(turn, lost)  # never again without the look that it waits for
     return _repeat(turn, lost)
 
 
