@@ -176,6 +176,26 @@ def test_every_soft_gate_and_no_hard_one_can_be_overridden() -> None:
     assert {g.name for g in closed(facts(**soft, approvals=(an_approval("alice"),)))} == SOFT
 
 
+def test_what_needs_broken_glass_is_held_however_many_agree() -> None:
+    """A grant and a run that let a machine do all let it do this never; one who breaks the glass is enough."""
+    anything = Automation(apply_up_to=Risk.DESTRUCTIVE, ask_up_to=Risk.DESTRUCTIVE)
+    freely = {
+        "run_automation": anything,
+        "grant": a_grant(automation={"applyUpTo": "Destructive", "askUpTo": "Destructive"}),
+    }
+    plan = {"risk": Risk.DESTRUCTIVE, "tier": Tier.DESTRUCTIVE}
+    assert names(facts(plan=plan, **freely)) == []
+    glass = {**plan, "needs_break_glass": True}
+    assert names(facts(plan=glass, **freely)) == ["ApprovalMissing"]
+    two = tuple(an_approval(who, tier=Tier.DESTRUCTIVE) for who in ("alice", "bob"))
+    assert names(facts(plan=plan, approvals=two)) == []
+    (held,) = closed(facts(plan=glass, approvals=two, **freely))
+    assert "break the glass" in held.message
+    broken = an_approval("carol", tier=Tier.DESTRUCTIVE, break_glass=True, reason="nobody is served")
+    assert names(facts(plan=glass, approvals=(broken,), **freely)) == []
+    assert names(facts(plan=glass, approvals=(*two, broken), **freely)) == []
+
+
 def test_an_approval_of_another_tier_is_none() -> None:
     """What came to light since made it a plan for others to agree to."""
     given = facts(plan={"tier": Tier.SECURITY}, approvals=(an_approval("alice"), an_approval("bob")))

@@ -51,7 +51,8 @@ class PlanDraft:
     `ask_because` are further reasons (CamelCase) why a person must agree. `candidates` are ARNs that the calls may act
     on, at most `max_targets` of them: a call's argument names them with `{fromTargets: {}}`. `capacity`, `downstream`
     and `common_cause` are what the soft gates of those names judge. `evidence_first`: whoever is contained is warned by
-    it, so the run's evidence is to be written before (gate EvidenceMissing).
+    it, so the run's evidence is to be written before (gate EvidenceMissing). `needs_break_glass`: however many agree,
+    one of them must break the glass.
     """
 
     title: str
@@ -75,6 +76,7 @@ class PlanDraft:
     downstream: Downstream | None = None
     common_cause: bool = False
     evidence_first: bool = False
+    needs_break_glass: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
