@@ -33,10 +33,12 @@ from tests.actions.webtier import (
     address,
     instance_id,
     member,
+    metrics,
     reader,
     scaling_group,
     suspended,
     target,
+    target_group,
 )
 from tests.builders import NOW, a_grant, a_plan
 
@@ -274,17 +276,46 @@ def test_a_database_whose_use_is_unknown_makes_a_person_decide() -> None:
     assert plan.ask_because == ("DatabaseUnknown",)
 
 
-def test_more_capacity_helped_when_it_serves() -> None:
-    """In service and healthy for the load balancer; somebody who scales in again is told."""
+METRICS = "cloudwatch.get_metric_data"
+FOUR = scaling_group(*THREE, member(4))
+ALL_WELL = [target(n) for n in (1, 2, 3, 4)]
+EFFECTS: dict[str, tuple[list[Any], Any, Mapping[str, Any], tuple[str | None, bool]]] = {
+    "it serves, and users are well": (ALL_WELL, metrics(20, failed=1), {}, ("Helped", True)),
+    "it is launching": ([*ALL_WELL[:3], target(4, "initial")], metrics(20), {}, (None, True)),
+    # One host that says it is well goes on failing its users: more of the others is no cure.
+    "it serves, and users fail as before": (ALL_WELL, metrics(20, failed=10), {}, (None, True)),
+    "nobody came": (ALL_WELL, metrics(None), {}, (None, False)),
+    "too few came to tell": (ALL_WELL, metrics(2), {}, (None, False)),
+    "no load balancer sends to it": (ALL_WELL, metrics(None), {"LoadBalancerArns": []}, ("Helped", True)),
+}
+
+
+@pytest.mark.parametrize(("targets", "felt", "group", "expected"), EFFECTS.values(), ids=list(EFFECTS))
+def test_more_capacity_helped_when_it_serves_and_users_are_well(
+    targets: list[Any], felt: Any, group: Mapping[str, Any], expected: tuple[str | None, bool]
+) -> None:
+    """In service, healthy for the load balancer, and what users feel: what is bad until the end had no effect."""
     fix, inputs = SetCapacity(), CapacityInputs(auto_scaling_group=GROUP, desired=4)
     before = fix.observe(inputs, reader())
-    four = scaling_group(*THREE, member(4))
-    targets = [target(n) for n in (1, 2, 3)]
-    launching = fix.observe(inputs, reader([*targets, target(4, "initial")], four))
-    assert fix.judge(inputs, before, launching).outcome is None
-    serving = fix.observe(inputs, reader([*targets, target(4)], four))
-    assert fix.judge(inputs, before, serving).outcome == "Helped"
-    assert fix.judge(inputs, before, before).outcome is None
+    world = reader(targets, FOUR, elbv2__describe_target_groups=[target_group(**group)], **{METRICS: felt})
+    judged = fix.judge(inputs, before, fix.measure(inputs, world))
+    assert (judged.outcome, judged.measured) == expected
+
+
+def test_capacity_that_somebody_took_back_did_not_help() -> None:
+    """A policy, or a person, scaled in again: it is told."""
+    fix, inputs = SetCapacity(), CapacityInputs(auto_scaling_group=GROUP, desired=4)
+    before = fix.observe(inputs, reader())
+    assert fix.judge(inputs, before, fix.measure(inputs, reader(**{METRICS: metrics(20)}))).outcome is None
+
+
+def test_users_are_judged_by_the_last_minutes() -> None:
+    """What failed before the new instances served is behind them."""
+    world = reader(ALL_WELL, FOUR, **{METRICS: metrics(20)})
+    world.since = NOW - timedelta(minutes=12)
+    SetCapacity().measure(CapacityInputs(auto_scaling_group=GROUP), world)
+    (asked,) = [arguments for name, arguments, _ in world.asked if name == "cloudwatch.get_metric_data"]
+    assert asked["StartTime"] == (NOW - timedelta(minutes=5)).isoformat()
 
 
 # --- one by one -------------------------------------------------------------------------------------------------------

@@ -7,9 +7,11 @@ import pytest
 
 from incident_operator.actions.ports import NotFound, ReadError, Rows
 from incident_operator.actions.postgres_backends import (
+    Backend,
     BackendFacts,
     CancelBackends,
     CancelInputs,
+    Place,
     TerminateBackends,
     TerminateInputs,
 )
@@ -24,7 +26,9 @@ from incident_operator.actions.rds import (
 from incident_operator.api.meta import Risk
 from incident_operator.api.plan import Hazard, Repeat
 from incident_operator.core.draft import NotApplicable, PlanDraft
+from incident_operator.core.planning import hash_draft
 from tests.actions.reader import DictReader
+from tests.builders import a_grant
 
 ARN = "arn:aws:rds:us-east-1:123456789012:db:shop"
 PLACE = "db.shop.internal:5432"
@@ -75,6 +79,24 @@ def refusal(answer: PlanDraft | NotApplicable) -> str:
     """Return why there is no plan."""
     assert isinstance(answer, NotApplicable), answer
     return answer.reason
+
+
+def test_what_only_grew_older_is_the_same_plan() -> None:
+    """People think for minutes, executions come and go: what is asked is another plan only if its calls differ."""
+
+    def hashed(action: Any, inputs: Any, facts: BackendFacts) -> str:
+        draft = action.plan(inputs, facts)
+        assert isinstance(draft, PlanDraft)
+        return hash_draft(draft, a_grant(), fix="fix")
+
+    place = Place(arn=ARN, instance=PLACE, looking=PLACE, acting=PLACE)
+    known, new = (Backend(pid=pid, started=pid * 10**6, username="app", client="10.0.0.5") for pid in (7, 9))
+    before = BackendFacts(place=place, backends=(known,), used=30, maximum=33)
+    later = BackendFacts(place=place, backends=(new, known), used=32, maximum=33, waiting=4)
+    for action, inputs in ((CancelBackends(), CANCEL), (TerminateBackends(), TERMINATE)):
+        assert hashed(action, inputs, before) == hashed(action, inputs, later)
+    other = CANCEL.model_copy(update={"queryid": "43"})
+    assert hashed(CancelBackends(), CANCEL, before) != hashed(CancelBackends(), other, before)
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,12 @@ def test_another_status_may_be_the_expected_one() -> None:
     assert get(reader(one=302), expectStatus=[200, 302])[1] == []
 
 
+def test_what_was_not_probed_is_no_pass() -> None:
+    """A run that only observes sends no command."""
+    output, answer = get(reader(one="NotProbed", two="NotProbed"))
+    assert (output.status, answer.reason, answer.found) == (None, "NotProbed", ())
+
+
 def test_nobody_to_ask_is_no_pass() -> None:
     """None of the group runs."""
     output, answer = get(reader(running=()))

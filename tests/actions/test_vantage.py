@@ -76,6 +76,21 @@ def test_what_instances_meet_is_found_and_their_silence_is_no_pass(
             assert len(one.message) < 400
 
 
+@pytest.mark.parametrize("two", ["NotProbed", "NotManaged"])
+def test_what_was_not_probed_says_why_and_what_to_do(two: str) -> None:
+    """It is no pass, whatever else is said; and who could not be asked anyway is named besides."""
+    _, answer = connect(reader(one="NotProbed", two=two))
+    action = ConnectAlongPaths()
+    along = action.findings(FROM_INSTANCES, action.observe(FROM_INSTANCES, reader(one="NotProbed", two=two)))
+    for one in (answer, along):
+        assert isinstance(one, Unclear)
+        assert (one.reason, one.found) == ("NotProbed", ())
+        assert "not probed: an observe-only run sends no command" in one.message
+        assert "askUpTo: Low" in one.message
+        assert (TWO in one.message) == (two == "NotManaged")
+        assert ONE not in one.message
+
+
 def test_nobody_to_ask_is_no_pass() -> None:
     """None of the group runs; a tier has none; nobody is to be asked at all."""
     output, answer = connect(reader(running=()))

@@ -125,6 +125,28 @@ def test_of_several_open_plans_each_is_listed_with_what_to_type(api: FakeApi, co
     assert stored(api)["spec"]["target"]["name"] == OTHER
 
 
+def test_what_no_approval_lets_through_is_not_what_is_meant(api: FakeApi, command: Command) -> None:
+    """Of several plans that wait, one is asked: it needs no name."""
+    ceiling = {"name": "RiskAboveCeiling", "hard": True, "message": "risk Destructive is above askUpTo Disruptive"}
+    api.put(run("diagnosed"), plan(**ASKED), plan(name=OTHER, spec={"fix": "rollBack"}, gates=[ceiling]))
+    api.operator = lambda raw: HARMLESS
+    assert finish(command("approve", RUN, "--yes"))[0] == 0
+    assert stored(api)["spec"]["target"]["name"] == PLAN
+
+
+def test_a_plan_in_whose_place_is_another_says_which(api: FakeApi, command: Command) -> None:
+    """Whoever copied its name from an old message reads what to approve; without a name it is the one that waits."""
+    message = f"{OTHER} takes its place: a newer diagnosis plans this fix otherwise"
+    replaced = plan("Superseded", reason="Replaced", message=message, settled=True)
+    api.put(run("diagnosed"), replaced, plan(**ASKED, name=OTHER))
+    code, _, err = finish(command("approve", RUN, PLAN, "--yes"))
+    assert (code, api.writes) == (1, [])
+    assert f"{PLAN} is Superseded: {message}" in err
+    api.operator = lambda raw: HARMLESS
+    assert finish(command("approve", RUN, "--yes"))[0] == 0
+    assert stored(api)["spec"]["target"]["name"] == OTHER
+
+
 def test_a_plan_that_is_no_longer_open_is_not_approved(api: FakeApi, command: Command) -> None:
     """The error says what became of it."""
     api.put(run("applying"), plan("Applying", calls=[entry(0, "Intended", 4)]))

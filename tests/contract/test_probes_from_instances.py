@@ -86,7 +86,9 @@ def ended(instance: str, state: str = "Success", outcome: str | None = "Connecte
     return {"command": command, "instance": instance, "state": state, "outcome": outcome}
 
 
-def ask(ssm: Ssm, grant: ActionGrant | None = None, *asked: ConnectFrom) -> dict[str, FromInstance]:
+def ask(
+    ssm: Ssm, grant: ActionGrant | None = None, *asked: ConnectFrom, observe_only: bool = False
+) -> dict[str, FromInstance]:
     """Let the instances connect; return what each said."""
     answers = vantage.ask(
         ssm,  # type: ignore[arg-type]
@@ -96,6 +98,7 @@ def ask(ssm: Ssm, grant: ActionGrant | None = None, *asked: ConnectFrom) -> dict
         timeout=timedelta(milliseconds=1500),
         read=ssm.listed,
         api_server=("10.0.9.9", 5432),
+        observe_only=observe_only,
     )
     return {answer.instance: answer for answer in answers}
 
@@ -172,6 +175,17 @@ def test_nothing_is_sent_but_what_is_granted_by_the_document_that_is_known(
     with pytest.raises(ReadError) as refused:
         ask(ssm, grant, asked)
     assert refused.value.reason == reason
+    assert ssm.sent == []
+    with pytest.raises(ReadError) as refused:
+        ask(ssm, grant, asked, observe_only=True)
+    assert refused.value.reason == reason
+
+
+def test_who_only_observes_reads_all_that_leads_to_it_and_sends_nothing() -> None:
+    """Who could not be asked anyway is told from who was not; nobody's answer is read."""
+    ssm = Ssm(managed=[{"instance": ONE, "online": True, "linux": True}], ends={ONE: [AssertionError("read")]})
+    answers = ask(ssm, observe_only=True)
+    assert {i: (a.outcome, a.why) for i, a in answers.items()} == {ONE: (None, "NotProbed"), TWO: (None, "NotManaged")}
     assert ssm.sent == []
 
 

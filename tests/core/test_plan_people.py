@@ -35,7 +35,7 @@ from tests.core.test_plan import applying, stored, the_run, verifying, view
 DISRUPTIVE = {"risk": "Disruptive", "tier": "Disruptive"}
 PAUSED = Paused(by="bob", at=NOW, reason="let me look")
 SUSPENDED = a_grant(suspended={"reason": "game day"})
-WAITING = the_run(phase=RunPhase.AWAITING_APPROVAL)
+WAITING = the_run(phase=RunPhase.AWAITING_APPROVAL, diagnosed_at=NOW)
 
 
 def answers(decision: PlanDecision) -> list[tuple[bool, str]]:
@@ -57,6 +57,18 @@ def test_what_blocks_is_said_while_people_are_asked() -> None:
     decision = decide_plan(view(proposed(), run=WAITING), NOW)
     assert [gate.name for gate in decision.status.gates] == ["ApprovalMissing"]
     assert "0 of 1 person agrees" in decision.status.gates[0].message
+
+
+@pytest.mark.parametrize("phase", [RunPhase.REMEDIATING, RunPhase.VERIFYING, RunPhase.AWAITING_APPROVAL])
+def test_what_blocks_is_said_from_the_first_diagnosis_on(phase: RunPhase) -> None:
+    """Also while another plan is applied: who reads the object at once sees why it waits. Said once, not again."""
+    early = the_run(phase=RunPhase.DIAGNOSING)
+    assert decide_plan(view(proposed(), run=early), NOW).status == proposed().status, "how users are is not known yet"
+    diagnosed = the_run(phase=phase, diagnosed_at=NOW)
+    decision = decide_plan(view(proposed(), run=diagnosed), NOW)
+    assert [gate.name for gate in decision.status.gates] == ["ApprovalMissing"]
+    again = stored(proposed(), decision.status)
+    assert decide_plan(view(again, run=diagnosed), NOW).status == again.status
 
 
 def test_an_approval_is_stored_before_it_is_answered() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from incident_operator.api.meta import Severity
-from incident_operator.api.plan import GateVerdict, PlanState, RemediationPlan, RemediationPlanStatus
+from incident_operator.api.plan import GateVerdict, PlanState, RemediationPlanStatus
 from incident_operator.api.run import (
     Baseline,
     CheckState,
@@ -31,7 +31,6 @@ from incident_operator.core.run import (
     RunView,
     StartRound,
     StorePlans,
-    plan_attempt,
     stable_for,
 )
 from incident_operator.core.schedule import Timing
@@ -421,21 +420,6 @@ def test_the_root_cause_names_the_first_and_counts_the_rest() -> None:
     assert cause is not None
     assert cause.summary == "the role lacks GetItem (by arn:mallory) (+1 more)"
     assert cause.reasons == ("RoleLacks", "BucketDenies")
-
-
-@pytest.mark.parametrize(
-    ("plans", "attempt"),
-    [
-        ((), 1),
-        ((the_plan(),), 1),
-        ((ended(PlanState.SUPERSEDED),), 2),
-        ((ended(PlanState.SUPERSEDED), the_plan(attempt=2)), 2),
-        ((ended(PlanState.SUPERSEDED, "rollback"),), 1),
-    ],
-)
-def test_an_attempt_is_the_unsettled_plans_or_the_next(plans: tuple[RemediationPlan, ...], attempt: int) -> None:
-    """One unsettled plan per fix; a settled one is never taken up again."""
-    assert plan_attempt(plans, "restoreAccess") == attempt
 
 
 def test_a_status_stays_within_64_kib() -> None:

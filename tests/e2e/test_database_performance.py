@@ -171,10 +171,20 @@ def test_a_statement_without_its_index_is_cancelled_and_the_index_is_built(order
     run = orders.run("missing-index", "INC-2023-1789", indexStatement=INDEX)
     orders.approve(run, "cancelStatement")
     assert "StatementDominates" in orders.problems(run)
+
+    def asked() -> list[str]:
+        """Return which gates the plan for the index names."""
+        waits = [p for p in world.plans() if p["spec"]["fix"] == "buildIndex"]
+        return [gate["name"] for p in waits for gate in p.get("status", {}).get("gates", ())]
+
+    assert wait_until(lambda: asked() == ["ApprovalMissing"], seconds=30), "who reads the object sees why it waits"
     orders.approve(run, "buildIndex")
     status = world.finished(run)
     assert outcome(status) == "Resolved/Runbook", story(status)
-    (cancelled,) = plan_of(world, "cancelStatement")["status"]["calls"]
+    applied = plan_of(world, "cancelStatement")
+    same = [p for p in world.plans() if p["spec"]["hash"] == applied["spec"]["hash"]]
+    assert [p["metadata"]["name"] for p in same] == [applied["metadata"]["name"]], "what helped is not asked again"
+    (cancelled,) = applied["status"]["calls"]
     # Executions come and go while a person thinks: how many are left by then is not for us to say.
     assert cancelled["result"]["signalled"] >= 1
     built = plan_of(world, "buildIndex")

@@ -520,7 +520,9 @@ class Operator:
         setting = self.world.setting
         if FIXES[fix] not in {f.reason for r in round_.checks.values() for f in r.findings}:
             return FixResult(name=fix, state=FixState.NOT_NEEDED)
-        attempt = plan_attempt(tuple(plan for plan, _ in self.plans.values()), fix)
+        known = tuple(plan for plan, _ in self.plans.values())
+        first = the_plan(fix, 1, setting.repeats, setting.undo, setting.asks, setting.temporary)
+        attempt = plan_attempt(known, fix, first.spec.hash)
         plan = the_plan(fix, attempt, setting.repeats, setting.undo, setting.asks, setting.temporary)
         refused_before = [
             p for p, _ in self.plans.values() if p.status.state == PlanState.REJECTED and p.spec.fix == fix

@@ -135,7 +135,7 @@ def plan_reasons() -> set[str]:
         {text for call in _calls("write", core) for text in call.argument(99, "reason")},
         "reason",  # of `end` and `put_back`, which are read above
     )
-    return found | _read(_written_with_a_state("controllers/*.py"))
+    return found | _read(_written_with_a_state("core/run/again.py"))
 
 
 #: Just before the first call something could not be read: the plan's reason is that of a check's Error.

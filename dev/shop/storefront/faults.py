@@ -108,7 +108,7 @@ FAULTS: Mapping[str, Fault] = {
             title="one instance fails its customers and says that it is well",
             ticket="INC-2024-0303",
             example="alb-target-health.yaml",
-            ends="Unresolved/RecoveryNotReached",
+            ends="Unresolved/NoFixApplies",
             **_made_to_fail(lambda count: 1, "pages"),
         ),
         Fault(

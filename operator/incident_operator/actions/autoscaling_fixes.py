@@ -26,6 +26,7 @@ from .autoscaling import (
     reading,
 )
 from .base import Facts, FixAction, ReasonInfo, register
+from .elbv2 import Requests, TargetGroupInputs, judge_users, measure_requests, read_target_group
 from .ports import Reader
 
 # --- autoscaling.suspend-processes, autoscaling.resume-processes ------------------------------------------------------
@@ -268,19 +269,32 @@ class CapacityInputs(ScalingGroupInputs):
     """How many instances are wanted, and what each takes of a database.
 
     `desired` left out: half as many again. `pool_size`: connections that one instance may open; with it, how many are
-    used of how many, as a check found.
+    used of how many, as a check found. `max_failure_rate` and `min_requests`: when users count as well, and by how many
+    requests that is told.
     """
 
     desired: int | None = Field(None, ge=1)
     pool_size: int | None = Field(None, ge=0)
     connections_used: int | None = Field(None, ge=0)
     connections_maximum: int | None = Field(None, ge=1)
+    max_failure_rate: float = Field(0.05, ge=0, le=1)
+    min_requests: int = Field(3, ge=1)
 
 
 class CapacityFacts(Facts):
     """The group, and which of its instances serve."""
 
     fleet: Fleet
+
+
+class CapacityEffect(CapacityFacts):
+    """The group after it, and what users felt lately; None where no load balancer sends to it."""
+
+    requests: Requests | None = None
+
+
+#: Over which users are judged: what failed before the new instances served does not count against them for ever.
+_USERS_WINDOW = timedelta(minutes=5)
 
 
 @register
@@ -291,7 +305,12 @@ class SetCapacity(FixAction[CapacityInputs, CapacityFacts]):
     title = "Add instances"
     inputs_model = CapacityInputs
     facts_model = CapacityFacts
-    reads = ("autoscaling:DescribeAutoScalingGroups", "elasticloadbalancing:DescribeTargetHealth")
+    reads = (
+        "autoscaling:DescribeAutoScalingGroups",
+        "cloudwatch:GetMetricData",
+        "elasticloadbalancing:DescribeTargetGroups",
+        "elasticloadbalancing:DescribeTargetHealth",
+    )
     writes = ("autoscaling:UpdateAutoScalingGroup",)
     risk = "Low: users notice nothing; it costs more, and each instance opens connections to the database."
     undo = "The minimum is as it was; the group's policies, or a person, scale in again."
@@ -350,10 +369,11 @@ class SetCapacity(FixAction[CapacityInputs, CapacityFacts]):
                 )
             ),
             verify=Verify(
-                signal=f"{wanted} instances of {group.name} are in service and healthy",
+                signal=f"{wanted} instances of {group.name} are in service and healthy, and users are served",
                 wait=timedelta(seconds=group.grace) + timedelta(seconds=60),
                 every=timedelta(seconds=20),
-                deadline=max(timedelta(minutes=15), timedelta(seconds=group.grace) + timedelta(minutes=5)),
+                deadline=max(timedelta(minutes=15), timedelta(seconds=group.grace) + timedelta(minutes=5))
+                + _USERS_WINDOW,
             ),
             diff=(
                 DiffLine(what=f"desired capacity of {group.name}", before=str(group.desired), after=str(wanted)),
@@ -405,8 +425,19 @@ class SetCapacity(FixAction[CapacityInputs, CapacityFacts]):
         same = group.minimum == call.arguments["MinSize"]
         return bool(same and call.arguments.get("DesiredCapacity", group.desired) == group.desired)
 
-    def judge(self, inputs: CapacityInputs, before: CapacityFacts, after: CapacityFacts) -> Judgement:
-        """As many serve as are wanted, and more than before."""
+    def measure(self, inputs: CapacityInputs, reader: Reader) -> CapacityEffect:
+        """Read the group, its targets, and what users felt lately. Errors: ReadError."""
+        fleet = read_serving(inputs, reader)
+        named = [TargetGroupInputs(target_group=arn, region=fleet.group.region) for arn in fleet.group.target_groups]
+        behind = [group for group in (read_target_group(one, reader) for one in named) if group.load_balancers]
+        start = max(reader.since, reader.now - reader.scaled(_USERS_WINDOW))
+        felt = [measure_requests(reader, group, start, reader.now) for group in behind]
+        counted = [one.requests for one in felt if one.requests is not None]
+        requests = Requests(requests=sum(counted) if counted else None, failed=sum(one.failed for one in felt))
+        return CapacityEffect(fleet=fleet, requests=requests if felt else None)
+
+    def judge(self, inputs: CapacityInputs, before: CapacityFacts, after: CapacityEffect) -> Judgement:
+        """As many serve as are wanted, more than before, and users are well: more of what fails them cures nothing."""
         group, serving = after.fleet.group, len(after.fleet.serving)
         told = f"{serving} of {group.desired} instances of {group.name} are in service and healthy"
         if group.desired <= before.fleet.group.desired:
@@ -414,4 +445,9 @@ class SetCapacity(FixAction[CapacityInputs, CapacityFacts]):
             return Judgement(outcome=None, measured=True, message=message)
         if serving < group.desired:
             return Judgement(outcome=None, measured=True, message=told)
-        return Judgement(outcome="Helped", measured=True, message=told)
+        if after.requests is None:
+            return Judgement(outcome="Helped", measured=True, message=told)
+        users = judge_users(
+            group.name, after.requests, max_failure_rate=inputs.max_failure_rate, min_requests=inputs.min_requests
+        )
+        return users or Judgement(outcome="Helped", measured=True, message=f"{told}, and users' requests do not fail")

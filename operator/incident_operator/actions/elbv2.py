@@ -13,6 +13,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from ..api.meta import Duration
+from ..core.draft import Judgement
 from .base import ActionModel, CheckAction, Facts, Found, Inputs, Output, ReasonInfo, Unclear, register
 from .ports import NotFound, Reader, ReadError
 from .traffic import metric_period
@@ -448,6 +449,18 @@ def measure_requests(reader: Reader, group: TargetGroup, start: datetime, end: d
         failed=sum(sum(values.get(name.lower(), [])) for name in _COUNTS[1:]),
         latency=round(sum(latency) / len(latency), 4) if latency else None,
     )
+
+
+def judge_users(label: str, requests: Requests, *, max_failure_rate: float, min_requests: int) -> Judgement | None:
+    """Return why users do not show yet that all is well; None where they do."""
+    made = requests.requests or 0
+    if made < min_requests:
+        message = f"{made:g} of {min_requests} requests to {label} seen since"
+        return Judgement(outcome=None, measured=False, message=message, waiting_for=f"traffic on {label}")
+    if requests.failed / made > max_failure_rate:
+        message = f"{requests.failed:g} of {made:g} requests to {label} fail"
+        return Judgement(outcome=None, measured=True, message=message)
+    return None
 
 
 class RequestInputs(TargetGroupInputs):

@@ -24,6 +24,7 @@ from .elbv2 import (
     TargetHealthFacts,
     ask_targets,
     fail_alike,
+    judge_users,
     measure_requests,
     read_target_group,
     read_target_health,
@@ -45,18 +46,6 @@ class TargetEffect(Facts):
 
     targets: tuple[Target, ...]
     requests: Requests
-
-
-def judge_users(label: str, requests: Requests, *, max_failure_rate: float, min_requests: int) -> Judgement | None:
-    """Return why users do not show yet that all is well; None where they do."""
-    made = requests.requests or 0
-    if made < min_requests:
-        message = f"{made:g} of {min_requests} requests to {label} seen since"
-        return Judgement(outcome=None, measured=False, message=message, waiting_for=f"traffic on {label}")
-    if requests.failed / made > max_failure_rate:
-        message = f"{requests.failed:g} of {made:g} requests to {label} fail"
-        return Judgement(outcome=None, measured=True, message=message)
-    return None
 
 
 @register

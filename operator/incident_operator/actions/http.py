@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from ..api.meta import Duration
 from .base import CheckAction, Facts, Found, Inputs, Output, ReasonInfo, Unclear, register
 from .ports import ConnectFrom, Reader
-from .vantage import HOST_PATTERN, NO_PATH, PATH_PATTERN, READS, Got, Instances, Vantage, as_got, unanswered
+from .vantage import HOST_PATTERN, NO_PATH, PATH_PATTERN, READS, Got, Instances, Vantage, as_got, silence
 
 #: How long an instance may be waited for, as the probe document takes it.
 _LONGEST = timedelta(seconds=30)
@@ -198,9 +198,9 @@ def _judged(inputs: GetInputs, heard: Sequence[Got]) -> Sequence[Found] | Unclea
         else:
             continue
         found.append(Found(reason=reason, message=f"{one.label}: {message}", subject=one.instance))
-    silent = unanswered(heard)
-    if silent:
-        return Unclear(reason="ProbeUnanswered", message=silent, found=tuple(found))
+    silent = silence(heard, tuple(found))
+    if silent is not None:
+        return silent
     if not heard:
         return Unclear(reason="NoInstance", message="nothing was asked: none of the instances runs")
     return found

@@ -94,8 +94,9 @@ class ConnectFrom:
 class FromInstance:
     """What one instance said of one place.
 
-    Shape: `outcome` is None where it gave no answer: `why` is then NotManaged, NotLinux, NoAnswer or Failed. `status`
-    is the HTTP status that a GET was answered with; its `outcome` is then Connected.
+    Shape: `outcome` is None where it gave no answer: `why` is then NotManaged, NotLinux, NoAnswer or Failed, or
+    NotProbed where the run only observes. `status` is the HTTP status that a GET was answered with; its `outcome` is
+    then Connected.
     """
 
     instance: str
@@ -212,6 +213,7 @@ class Reader(Protocol):
 
         It is the one thing the port does that AWS counts as a change: a command of SSM, of the one probe document
         (`actions.vantage`), with a host, a port, a time and perhaps a path. The same is asked once in a diagnosis.
+        For a run that only observes nothing is sent: all that leads to it is read, and who could be asked is NotProbed.
         Shape: an answer for each instance of each place, in their order. `timeout` is rounded up to whole seconds.
         Errors: ReadError where nobody may be asked, or the document is not the one that it must be.
         """

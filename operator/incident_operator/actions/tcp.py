@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from ..api.meta import Duration
 from .base import CheckAction, Facts, Found, Inputs, Output, ReasonInfo, Unclear, register
 from .ports import ConnectFrom, Connection, Reader, ReadError
-from .vantage import READS, Heard, Instances, Vantage, as_heard, unanswered
+from .vantage import READS, Heard, Instances, Vantage, as_heard, silence
 
 _NO_CONNECTION: Mapping[str, Connection] = {"Refused": "Refused", "Timeout": "Timeout", "Unreachable": "Unreachable"}
 
@@ -135,9 +135,9 @@ def judged(heard: Sequence[Heard], nobody: str) -> Sequence[Found] | Unclear:
         elif one.outcome in ("Timeout", "Unreachable"):
             message = f"{one.label}: no connection ({one.outcome})"
             found.append(Found(reason="ConnectionBlocked", message=message, subject=one.instance))
-    silent = unanswered(heard)
-    if silent:
-        return Unclear(reason="ProbeUnanswered", message=silent, found=tuple(found[:12]))
+    silent = silence(heard, tuple(found[:12]))
+    if silent is not None:
+        return silent
     if not heard:
         return Unclear(reason="NoInstance", message=f"nothing was asked: {nobody}")
     return found[:12]

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from .base import ActionModel
+from .base import ActionModel, Found, Unclear
 from .ports import Connection, FromInstance, Reader
 
 #: The one document, by its name in the account.
@@ -184,7 +184,12 @@ _WHY: Mapping[str, str] = {
     "NotLinux": "the probe document is for Linux",
     "NoAnswer": "it gave no answer in time",
     "Failed": "the probe document did not run there as it should",
+    "NotProbed": "it could be asked, and was not",
 }
+_NOT_PROBED = (
+    "not probed: an observe-only run sends no command (neither does a drill, nor a trial of a runbook); to probe, "
+    "start a run without drill that may propose fixes (askUpTo: Low or more)"
+)
 
 
 def as_heard(answers: Sequence[FromInstance]) -> tuple[Heard, ...]:
@@ -208,3 +213,15 @@ def unanswered(heard_: Sequence[Heard]) -> str:
     if not silent:
         return ""
     return "; ".join(f"{h.label}: {_WHY.get(h.why, 'no answer')}" for h in silent[:MOST_INSTANCES])
+
+
+def silence(heard_: Sequence[Heard], found: tuple[Found, ...]) -> Unclear | None:
+    """Return what a check says where somebody gave no answer; None where all did.
+
+    Nobody is to blame for what was not asked: it has a reason of its own, before what others did not answer.
+    """
+    silent = unanswered([h for h in heard_ if h.why != "NotProbed"])
+    if any(h.why == "NotProbed" for h in heard_):
+        message = f"{_NOT_PROBED}; {silent}" if silent else _NOT_PROBED
+        return Unclear(reason="NotProbed", message=message, found=found)
+    return Unclear(reason="ProbeUnanswered", message=silent, found=found) if silent else None

@@ -255,8 +255,12 @@ class Gateway:
         memo: Memo | None,
         connections: Connections | None = None,
         api_server: probe.Endpoint | None = None,
+        observe_only: bool = False,
     ) -> "GrantReader":
-        """Return one observation's view under a grant. Shape: `api_server` is never an address for a probe."""
+        """Return one observation's view under a grant.
+
+        Shape: `api_server` is never an address for a probe. With `observe_only` no instance is sent a command.
+        """
         return GrantReader(
             self,
             grant,
@@ -266,6 +270,7 @@ class Gateway:
             scaled=self._scaled,
             connections=connections,
             api_server=api_server,
+            observe_only=observe_only,
         )
 
     def read(self, grant: AwsGrant, region: str, service: str, operation: str, arguments: Mapping[str, Any]) -> Any:
@@ -524,10 +529,11 @@ class GrantReader:
         scaled: Callable[[timedelta], timedelta],
         connections: Connections | None = None,
         api_server: probe.Endpoint | None = None,
+        observe_only: bool = False,
     ) -> None:
         self._gateway, self._grant, self._memo, self._scaled = gateway, grant, memo, scaled
         self._now, self._since = now, since
-        self._runs_connections, self._api_server = connections, api_server
+        self._runs_connections, self._api_server, self._observe_only = connections, api_server, observe_only
 
     @property
     def now(self) -> datetime:
@@ -664,6 +670,7 @@ class GrantReader:
                 timeout=timeout,
                 read=lambda operation, arguments: self.aws("ssm", operation, arguments, region=where),
                 api_server=self._api_server,
+                observe_only=self._observe_only,
             )
 
         places = [[list(one.instances), one.host, one.port, one.path] for one in asked]

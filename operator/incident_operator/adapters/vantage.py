@@ -43,10 +43,12 @@ def ask(
     timeout: timedelta,
     read: Read,
     api_server: probe.Endpoint | None,
+    observe_only: bool,
 ) -> tuple[FromInstance, ...]:
     """Let instances connect, and return what they say.
 
-    Shape: `read` makes a listed read of SSM, shared by the diagnosis. Errors: ReadError.
+    Shape: `read` makes a listed read of SSM, shared by the diagnosis. With `observe_only` nothing is sent: whoever
+    could be asked is NotProbed. Errors: ReadError.
     """
     _admit(grant, region, asked, api_server)
     everybody = sorted({instance for one in asked for instance in one.instances})
@@ -56,6 +58,8 @@ def ask(
     managed = {m["instance"]: m for m in read("describe_instance_information", {"Filters": filters})}
     unable = {i: why for i in everybody if (why := _unable(managed.get(i)))}
     document = _document(grant, read) if len(unable) < len(everybody) else {}
+    if observe_only:
+        unable = {i: unable.get(i, "NotProbed") for i in everybody}
     seconds = max(1, ceil(timeout.total_seconds()))
     commands: list[tuple[ConnectFrom, str]] = []
     for one in asked:

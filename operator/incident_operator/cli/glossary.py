@@ -170,6 +170,7 @@ PLAN_REASONS: Mapping[str, str] = {
     "UndoFailed": "A call of the undo failed. The former state is only partly back.",
     "Rejected": "A person said no.",
     "ApprovalTimeout": "Nobody agreed in time to put back a fix whose run has ended.",
+    "Replaced": "A newer diagnosis plans the fix otherwise: the message names the plan that takes its place.",
     "WorldChanged": "Looked at again just before the first call, the fix would make other calls, or none.",
     "InvalidInput": "The action's inputs do not hold any more, as after an upgrade: it is planned anew.",
     "RunFinished": "The run ended without this plan.",

@@ -13,8 +13,9 @@ from ..adapters.clock import Clock
 from ..api.incident import Incident
 from ..api.intervention import InterventionSpec, Verb
 from ..api.meta import API_VERSION
-from ..api.plan import RemediationPlan
+from ..api.plan import PlanState, RemediationPlan
 from ..api.run import IncidentRun
+from ..core.gates import can_open
 from .changes import age
 from .cluster import Cluster, ClusterError, Forbidden, Gone, Missing, Raw, Unreachable
 from .errors import CommandError
@@ -106,7 +107,12 @@ def chosen_plan(plans: Sequence[RemediationPlan], word: Word, said: Said) -> Rem
         if not fit:
             newest = named[-1]
             message = f"no plan of {newest.spec.fix} {what}: {newest.metadata.name} is {newest.status.state}"
+            if newest.status.state == PlanState.SUPERSEDED:
+                message += f": {clean(newest.status.message)}"
             raise Missing(message, f"read it: {typed('plan', newest)}")
+    elif word.verb == Verb.APPROVE:
+        # What no approval lets through is not asked, so it is not what is meant; by its name it can be.
+        fit = [p for p in fit if can_open(p.status.gates)] or fit
     newest_of = {plan.spec.fix: plan for plan in sorted(fit, key=age)}
     if len(newest_of) == 1:
         return next(iter(newest_of.values()))

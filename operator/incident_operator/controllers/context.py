@@ -20,6 +20,7 @@ from ..adapters.tally import Tally
 from ..api.grant import ActionGrant
 from ..api.run import IncidentRun
 from ..core.expressions import Scope
+from ..core.run import is_observe_only
 from ..settings import Settings
 from .runbooks import Revisions, Runbooks
 
@@ -82,6 +83,15 @@ class Context:
         return await self.evaluator.expressions(sources, scope, variables, owner=owner)
 
     def reader(self, grant: ActionGrant, *, since: datetime, memo: Any, run: IncidentRun | None = None) -> Reader:
-        """Return one observation's view of the world under a grant; with a run, its connections too."""
-        connections = None if run is None else Connections.of(run, self.kube, self.slots)
-        return self.aws.reader(grant, since=since, memo=memo, connections=connections, api_server=self.kube.endpoint)
+        """Return one observation's view of the world under a grant.
+
+        Shape: with a run it has the run's connections, and where that only observes, no instance is sent a command.
+        """
+        return self.aws.reader(
+            grant,
+            since=since,
+            memo=memo,
+            connections=None if run is None else Connections.of(run, self.kube, self.slots),
+            api_server=self.kube.endpoint,
+            observe_only=run is not None and is_observe_only(run),
+        )

@@ -21,7 +21,7 @@ from ..adapters.kube import NotFound
 from ..api.grant import ActionGrant
 from ..api.incident import Incident
 from ..api.meta import format_instant
-from ..api.plan import Permission, PlanState, RemediationPlan
+from ..api.plan import Permission, RemediationPlan
 from ..api.run import CheckState, CheckStatus, Finding, FixState, Impact, IncidentRun, IncidentRunStatus
 from ..api.runbook import Check, FindingKind, Fix, RunbookSpec
 from ..core.draft import NotApplicable, PlanDraft
@@ -30,7 +30,7 @@ from ..core.incident import has_incident, incident_name
 from ..core.maintenance import FixTrial
 from ..core.planning import complete, hash_draft
 from ..core.risk import matches
-from ..core.run import CheckResult, FixResult, detected_at, outputs, plan_attempt
+from ..core.run import CheckResult, FixResult, detected_at, outputs, plan_attempt, spent
 from ..core.runbook import bind_inputs
 from .context import Context
 from .resolving import guardrails_of, is_stale
@@ -310,20 +310,22 @@ async def _plan(
     permission: Permission = await context.pool.run(
         context.aws.simulate, grant.spec.aws, draft.calls, timeout=context.settings.observe_timeout
     )
+    confidential = await is_confidential(context, scope.run)
+    hash_ = hash_draft(draft, grant, fix=fix.name, confidential=confidential)
     plan = complete(
         draft,
         run=scope.run,
         fix=fix,
-        attempt=plan_attempt(plans, fix.name),
+        attempt=plan_attempt(plans, fix.name, hash_, draft.candidates),
         inputs=wire,
         grant=grant,
         permission=permission,
-        confidential=await is_confidential(context, scope.run),
+        confidential=confidential,
     )
-    refused = next((p for p in plans if p.status.state == PlanState.REJECTED and p.spec.hash == plan.spec.hash), None)
-    if refused is not None and refused.metadata.name not in status.waived:
-        message = f"this very plan was refused: {refused.status.message}"
-        return FixResult(name=fix.name, state=FixState.NOT_APPLICABLE, reason="Rejected", message=message)
+    past = spent(plan, plans, status)
+    if past is not None:
+        reason, message = past
+        return FixResult(name=fix.name, state=FixState.NOT_APPLICABLE, reason=reason, message=message)
     stored = next((p for p in plans if p.metadata.name == plan.metadata.name), None)
     cooldown, circuit_open = guardrails_of(context, scope.run)
     gates = closed(

@@ -13,7 +13,7 @@ from ..api.incident import Incident
 from ..api.intervention import Intervention, Verb
 from ..api.plan import PlanState, RemediationPlan
 from ..api.run import IncidentRun, IncidentRunStatus
-from ..core.approval import OPEN_STATES, Answer, said_at
+from ..core.approval import Answer, said_at
 from ..core.incident import done_by_hand, has_incident, incident_name
 from ..core.run import (
     FINALIZER,
@@ -32,6 +32,8 @@ from ..core.run import (
     Unprotect,
     decide_run,
     is_observe_only,
+    replaced,
+    to_replace,
 )
 from .answering import answer, words_on
 from .background import Background
@@ -82,8 +84,7 @@ class RunController:
             self._forget(key)
             for incident in self._context.store.incidents_of(key):
                 self._context.enqueue("Incident", incident)
-            for plan in self._context.store.plans_of(*key):  # they learn that their run is over
-                self._context.enqueue("RemediationPlan", (key[0], plan["metadata"]["name"]))
+            self._wake_plans(key)  # they learn that their run is over
             return None
         session = self._sessions.setdefault(key, Session())
         if session.failure is not None:
@@ -120,6 +121,8 @@ class RunController:
                     ended, severity = decision.status, run.spec.incident.severity
                     self._context.ends.count(str(ended.phase), ended.outcome or "", str(severity))
             self._hand_on(run, decision.status, is_news=decision.status != run.status)
+            if decision.status.diagnosed_at != run.status.diagnosed_at:  # they say in their status what blocks them
+                self._wake_plans(key)
             again = await self._perform(key, run, session, resolved, plans, decision.effects)
             stored = self._context.store.get(KIND, key)
             if stored is None and not decision.status.settled:  # deleted, once our finalizer was off
@@ -214,8 +217,11 @@ class RunController:
         if status.active_plan is not None:
             self._context.enqueue("RemediationPlan", (namespace, status.active_plan))
         if status.settled:
-            for plan in self._context.store.plans_of(namespace, run.metadata.name):
-                self._context.enqueue("RemediationPlan", (namespace, plan["metadata"]["name"]))
+            self._wake_plans((namespace, run.metadata.name))
+
+    def _wake_plans(self, key: Key) -> None:
+        for plan in self._context.store.plans_of(*key):
+            self._context.enqueue("RemediationPlan", (key[0], plan["metadata"]["name"]))
 
     async def _perform(
         self,
@@ -324,31 +330,16 @@ class RunController:
         for result in (round_.fixes or {}).values():
             if result.plan is None:
                 continue
-            fresh = result.plan
-            for old in plans:
-                if old.spec.fix != fresh.spec.fix or old.status.settled or old.metadata.name == fresh.metadata.name:
-                    continue
-                if old.status.state in OPEN_STATES and old.spec.revert_of is None:
-                    await self._supersede(old)
-            self._context.store.put("RemediationPlan", await self._context.kube.create_once(fresh))
+            for old in to_replace(plans, result.plan):
+                await self._supersede(old, result.plan)
+            self._context.store.put("RemediationPlan", await self._context.kube.create_once(result.plan))
 
-    async def _supersede(self, plan: RemediationPlan) -> None:
+    async def _supersede(self, plan: RemediationPlan, by: RemediationPlan) -> None:
         key = (plan.metadata.namespace or "", plan.metadata.name)
         stored = self._context.store.get("RemediationPlan", key)
         if stored is None:
             return
-        who = sorted({a.responder for a in plan.status.approvals})
-        void = f"; the approval of {', '.join(who)} is void" if who else ""
-        status = plan.status.model_copy(
-            update={
-                "state": PlanState.SUPERSEDED,
-                "reason": "WorldChanged",
-                "message": f"a newer diagnosis plans this fix otherwise{void}",
-                "gates": (),
-                "finished_at": self._context.clock.now(),
-                "settled": True,
-            }
-        )
+        status = replaced(plan, by, self._context.clock.now())
         self._context.store.put("RemediationPlan", await self._context.kube.write_status(stored, status.wire()))
         self._context.outcomes.count(str(PlanState.SUPERSEDED), str(plan.spec.risk))
 

@@ -6,7 +6,6 @@ from datetime import datetime
 from ...api.intervention import Verb
 from ...api.meta import Automation
 from ...api.plan import Approval, PlanState
-from ...api.run import RunPhase
 from ..approval import Answer, agreed, decide_approval, refused
 from ..gates import PASSING, GateFacts, closed
 from ..redact import redact
@@ -103,17 +102,20 @@ def gate_facts(view: PlanView, now: datetime) -> GateFacts:
 
 
 def _waiting(turn: Turn) -> PlanDecision:
-    """Keep in status what blocks while people are asked, and say Approved when nothing does any more."""
+    """Keep in status what blocks from the first diagnosis on, and say Approved when nothing does any more.
+
+    Before that it is not known how users are, on which one of the gates rests.
+    """
     view, status, now = turn.view, turn.status, turn.now
     gates = closed(gate_facts(view, now))
     again = earliest(_given_up_at(view), *(a.expires_at for a in status.approvals if a.expires_at > now))
     if gates:
         if any(gate.name in PASSING for gate in gates):
             again = earliest(again, now + BLOCKED_EVERY)
-        asked = view.run is not None and view.run.status.phase == RunPhase.AWAITING_APPROVAL
+        diagnosed = view.run is not None and view.run.status.diagnosed_at is not None
         if status.state == PlanState.APPROVED:
             return turn.write(state=PlanState.PROPOSED, approved_at=None, gates=gates, wake_at=again)
-        if gates != status.gates and (asked or status.gates or view.is_on_its_own):
+        if gates != status.gates and (diagnosed or status.gates or view.is_on_its_own):
             return turn.write(gates=gates, wake_at=again)
         return turn.stay(wake_at=again)
     if status.state == PlanState.PROPOSED and (status.gates or status.approvals):

@@ -1,6 +1,7 @@
 """Decide for a run: `decide_run` in `decide`, what it knows and asks for in `view`, one file for each of its turns."""
 
 from ..story import Tell
+from .again import plan_attempt, replaced, spent, to_replace
 from .decide import decide_run
 from .recovery import MIN_SAMPLES, stable_for
 from .view import (
@@ -24,7 +25,6 @@ from .view import (
     detected_at,
     is_observe_only,
     outputs,
-    plan_attempt,
 )
 
 __all__ = [
@@ -52,5 +52,8 @@ __all__ = [
     "is_observe_only",
     "outputs",
     "plan_attempt",
+    "replaced",
+    "spent",
     "stable_for",
+    "to_replace",
 ]

@@ -9,15 +9,15 @@ from ...api.runbook import FindingKind
 from ..approval import OPEN_STATES
 from ..conditions import is_true, with_condition
 from ..gates import can_open
-from ..plan import APPROVAL_TIMEOUT, TERMINAL
+from ..plan import APPROVAL_TIMEOUT
 from ..schedule import earliest
 from ..story import Tell, told, told_anew, within_bounds
+from .again import REPLACED, spent
 from .ending import end
 from .recovery import next_sample, waiting_stable
 from .steps import at_step
 from .view import (
     FINALIZER,
-    HARMED,
     PASSING_ERRORS,
     STOPPED,
     EndRound,
@@ -132,14 +132,18 @@ def _may_try(view: RunView, result: FixResult) -> bool:
     status, plan = view.run.status, result.plan
     if plan is None or view.observe_only or result.name in status.skipped:
         return False
-    mine = [p for p in view.plans if p.spec.fix == result.name and p.metadata.name not in status.waived]
-    ended = [p for p in mine if p.status.settled or p.status.state in TERMINAL]
-    past = [p.status.state for p in ended]
-    # What helped may be needed again for a cause that shows only now, but never the same change twice.
-    same = {p.spec.hash for p in ended if p.status.state in {PlanState.HELPED, PlanState.REJECTED, *HARMED}}
-    if PlanState.NO_EFFECT in past or plan.spec.hash in same:
+    if spent(plan, view.plans, status) is not None:
         return False
-    return past.count(PlanState.SUPERSEDED) < MAX_SUPERSEDED
+    # One that another took the place of while people were asked was never begun: it says nothing of the fix.
+    begun_in_vain = [
+        p
+        for p in view.plans
+        if p.spec.fix == result.name
+        and p.status.state == PlanState.SUPERSEDED
+        and p.status.reason != REPLACED
+        and p.metadata.name not in status.waived
+    ]
+    return len(begun_in_vain) < MAX_SUPERSEDED
 
 
 def _next_fix(view: RunView, fixes: Mapping[str, FixResult]) -> FixResult | None:

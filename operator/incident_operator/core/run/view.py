@@ -179,15 +179,6 @@ def is_observe_only(run: IncidentRun) -> bool:
     return run.spec.drill or run.spec.automation.ask_up_to == Risk.NONE
 
 
-def plan_attempt(plans: tuple[RemediationPlan, ...], fix: str) -> int:
-    """Return the number of the next attempt at a fix, or that of its unsettled plan. Source: decision 13."""
-    mine = [p for p in plans if p.spec.fix == fix and p.spec.revert_of is None]
-    open_ = [p for p in mine if not p.status.settled]
-    if open_:
-        return max(p.spec.attempt for p in open_)
-    return max((p.spec.attempt for p in mine), default=0) + 1
-
-
 def outputs(checks: Mapping[str, CheckResult]) -> dict[str, Any]:
     """Return what expressions see of the checks: `{name: {output: …}}`."""
     return {name: {"output": result.status.output or {}} for name, result in checks.items()}
