@@ -17,7 +17,7 @@ from tests.repo.files import ROOT
 SOURCES = ROOT / "manifests" / "runbooks"
 PAGES = ROOT / "docs" / "runbooks"
 #: Inputs without which a check can't have the finding: a metric without a threshold is only read.
-_ONLY_WITH = {"ThresholdBreached": "threshold", "MetricStale": "staleAfter"}
+_ONLY_WITH = {"ThresholdBreached": "threshold", "BaselineBreached": "baselineTolerance", "MetricStale": "staleAfter"}
 
 
 def runbooks() -> dict[str, RunbookSpec]:

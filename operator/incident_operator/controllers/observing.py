@@ -77,6 +77,7 @@ class Scope:
                 "ticket": incident.ticket or "",
                 "title": incident.title or "",
                 "severity": str(incident.severity),
+                "detectedAt": format_instant(detected_at(self.run, self.now)),
             },
             "now": format_instant(self.now),
         }
