@@ -21,7 +21,7 @@ from incident_operator.actions.autoscaling_instances import (
     ReplaceInputs,
     ReplaceInstances,
 )
-from incident_operator.actions.ports import NotFound
+from incident_operator.actions.ports import NotFound, ReadError
 from incident_operator.actions.reads import READS
 from incident_operator.api.meta import Risk
 from incident_operator.api.plan import Hazard, RemediationPlanSpec
@@ -311,6 +311,13 @@ def test_recycling_takes_the_worst_first_and_waits_before_each_next() -> None:
     ("world", "inputs", "reason"),
     [
         (None, {"migration_running": True}, "MigrationRunning"),
+        (reader(sessions={"migrations": 1}), {"connection": "database"}, "MigrationRunning"),
+        (reader(sessions={}), {"connection": "database", "migration_running": True}, "MigrationRunning"),
+        (
+            reader(sessions={"migrations": 1}),
+            {"connection": "database", "migration_running": False},
+            "MigrationRunning",
+        ),
         (None, {}, "MigrationUnknown"),
         (None, {"migration_running": False, "hosts": ("10.9.9.9",)}, "NoInstances"),
         (None, {"migration_running": False, "hosts": ()}, "NoInstances"),
@@ -331,6 +338,32 @@ def test_nothing_is_recycled_where_that_would_do_harm(
     plan = recycle(world, **inputs)
     assert isinstance(plan, NotApplicable)
     assert plan.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("sessions", "reason"),
+    [
+        (ReadError("ConnectionSlotsExhausted", "no slot"), "ConnectionSlotsExhausted"),
+        ({"sees_all": False}, "AccessDenied"),
+        ({"migrations": None}, "MalformedAnswer"),
+    ],
+)
+def test_a_database_that_does_not_say_whether_a_migration_runs_is_no_quiet_one(
+    sessions: Mapping[str, Any] | Exception, reason: str
+) -> None:
+    """It is asked each time, whatever was known before; without an answer nothing is planned."""
+    with pytest.raises(ReadError) as raised:
+        recycle(reader(sessions=sessions), connection="database", migration_running=False)
+    assert raised.value.reason == reason
+
+
+def test_what_was_recycled_is_judged_whatever_runs_by_then() -> None:
+    """Judging asks the group alone: a database that lets nobody in does not hide that the instances are new."""
+    inputs = RecycleInputs(auto_scaling_group=GROUP, hosts=(instance_id(3),), connection="database")
+    fix = RecycleInstances()
+    before = fix.observe(inputs, reader(sessions={}))
+    world = reader([target(1), target(2), target(4)], scaling_group(member(1), member(2), member(4)))
+    assert fix.judge(inputs, before, fix.measure(inputs, world)).outcome == "Helped"
 
 
 def test_an_instance_that_is_protected_is_left() -> None:

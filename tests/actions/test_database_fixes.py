@@ -78,18 +78,23 @@ def refusal(answer: PlanDraft | NotApplicable) -> str:
 
 
 @pytest.mark.parametrize(
-    ("changes", "reason"),
+    ("changes", "reason", "for_now"),
     [
-        ({"pending": ["EngineVersion"]}, "ChangesPending"),
-        ({"status": "modifying"}, "InstanceNotAvailable"),
-        ({"status": "backing-up"}, "InstanceNotAvailable"),
+        ({"pending": ["EngineVersion"]}, "ChangesPending", False),
+        ({"status": "modifying"}, "InstanceNotAvailable", True),
+        ({"status": "backing-up"}, "InstanceNotAvailable", True),
+        ({"status": "failed"}, "InstanceNotAvailable", False),
+        ({"status": "storage-full"}, "InstanceNotAvailable", False),
     ],
 )
-def test_an_outage_is_refused_where_it_would_do_more_than_it_says(changes: dict[str, Any], reason: str) -> None:
-    """ApplyImmediately flushes every pending change; an instance that is busy takes none."""
-    resize, failover = ResizeInstance(), RebootWithFailover()
-    assert refusal(resize.plan(RESIZE, resize.observe(RESIZE, rds(**changes)))) == reason
-    assert refusal(failover.plan(FAILOVER, failover.observe(FAILOVER, rds(**changes)))) == reason
+def test_an_outage_is_refused_where_it_would_do_more_than_it_says(
+    changes: dict[str, Any], reason: str, for_now: bool
+) -> None:
+    """ApplyImmediately flushes every pending change; an instance that is busy takes none, and is waited for."""
+    for action, inputs in ((ResizeInstance(), RESIZE), (RebootWithFailover(), FAILOVER)):
+        answer = action.plan(inputs, action.observe(inputs, rds(**changes)))
+        assert isinstance(answer, NotApplicable)
+        assert (answer.reason, answer.for_now) == (reason, for_now)
 
 
 def test_a_resize_is_one_call_that_is_never_repeated_and_an_outage() -> None:

@@ -151,6 +151,7 @@ def test_a_failover_that_would_harm_or_cure_nothing_is_not_planned(world: dict[s
     draft = planned(a_reader(**world))
     assert isinstance(draft, NotApplicable)
     assert draft.reason == reason
+    assert draft.for_now == (reason in {"FailoverInProgress", "ReplicationGroupNotAvailable"})
     assert reason in FailOver.reasons
 
 

@@ -1,11 +1,11 @@
 """A web tier for pure tests: a target group, its instances, their group, and what each answers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from incident_operator.actions.ports import HttpAnswer, ReadError
+from incident_operator.actions.ports import HttpAnswer, ReadError, Rows, Scalar
 from tests.actions.reader import DictReader
 from tests.builders import NOW
 
@@ -20,10 +20,32 @@ Answers = Callable[[str, str], int | str]
 
 @dataclass
 class WebReader(DictReader):
-    """A reader that probes as well. Shape: `answer` gets the address and the path."""
+    """A reader that probes as well, and asks a database. Shape: `answer` gets the address and the path.
+
+    `sessions`: what differs from a quiet database's, or why it does not answer; None: it is not to be asked.
+    """
 
     answer: Answers | None = None
     probed: list[str] = field(default_factory=list)
+    sessions: Mapping[str, Any] | Exception | None = None
+
+    def postgres(
+        self,
+        connection: str,
+        statement: str,
+        arguments: Sequence[Scalar] = (),
+        *,
+        max_rows: int = 20,
+        timeout: timedelta = timedelta(seconds=5),
+    ) -> Rows:
+        """Return the one row of `actions.migrations`. Errors: ReadError."""
+        if self.sessions is None:
+            raise AssertionError(f"{connection} was asked")
+        if isinstance(self.sessions, Exception):
+            raise self.sessions
+        row = {"used": 12, "maximum": 97, "migrations": 0, **self.sessions}
+        sees_all = bool(row.pop("sees_all", True))
+        return Rows(rows=(row,), truncated=False, withheld=0, sees_all=sees_all, elapsed=timedelta(milliseconds=5))
 
     def http_get(self, url: str, *, timeout: timedelta, parse_json: bool = False) -> HttpAnswer:
         """Return what the target answers. Errors: ReadError."""
@@ -124,6 +146,7 @@ def reader(
     targets: list[dict[str, Any]] | None = None,
     group: Mapping[str, Any] | None = None,
     answer: Answers | None = None,
+    sessions: Mapping[str, Any] | Exception | None = None,
     **answers: Any,
 ) -> WebReader:
     """Return a reader of this web tier."""
@@ -142,4 +165,4 @@ def reader(
         "cloudwatch.get_metric_data": metrics(100),
     }
     known.update({key.replace("__", "."): value for key, value in answers.items()})
-    return WebReader(known, answer=answer)
+    return WebReader(known, answer=answer, sessions=sessions)

@@ -1,7 +1,9 @@
 """A plan's page: enough to agree to it or to do it by hand, and no secret on it."""
 
+import pytest
+
 from incident_operator.api.runbook import Fix
-from incident_operator.cli.plan_view import chosen, plan_page
+from incident_operator.cli.plan_view import chosen, command, plan_page
 from tests.cli.story import CAUSE, PLAN, at, entry, plan, run
 
 PAGE = """\
@@ -90,6 +92,20 @@ def test_a_plan_that_ended_says_what_its_end_means() -> None:
         plan("Inconclusive", reason="PartlyApplied", message="2/2 failed", finishedAt=at(9)), None, None, at(20)
     )
     assert "  ended       PartlyApplied: A later call failed; the calls before it stay in place." in shown
+
+
+@pytest.mark.parametrize(
+    ("service", "operation", "told"),
+    [
+        ("iam", "create_policy_version", "aws iam create-policy-version"),
+        ("s3", "put_bucket_policy", "aws s3api put-bucket-policy"),
+        ("postgres", "terminate_backends", "postgres terminate-backends"),
+    ],
+)
+def test_a_call_is_named_as_its_command_line_has_it(service: str, operation: str, told: str) -> None:
+    """And nobody is told that the AWS CLI can end a session of PostgreSQL."""
+    call = plan().spec.calls[0].model_copy(update={"service": service, "operation": operation})
+    assert command(call) == told
 
 
 def test_what_can_not_be_undone_says_why() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,31 @@ def test_an_interrupted_call_is_looked_at_first(repeat: str, made: int) -> None:
     text = script(plan("Unknown", spec=calls(repeat=repeat), calls=[entry(0, "Unknown", 4)]), undo=False)
     assert "look whether it took effect" in text
     assert len(lines(text, "aws rds modify-db-instance")) == made
+
+
+def test_an_instant_is_asked_of_the_shell_and_a_name_is_the_plans_own() -> None:
+    """Counted from when the line runs, by GNU's date or BSD's; the name is the one that the operator would give."""
+    spec = calls(
+        service="autoscaling",
+        operation="put_scheduled_update_group_action",
+        arguments={
+            "AutoScalingGroupName": "web",
+            "ScheduledActionName": {"fromPlan": {"prefix": "restore-"}},
+            "StartTime": {"fromNow": {"wait": "10m"}},
+            "DesiredCapacity": 3,
+        },
+    )
+    made = plan(spec=spec)
+    text = script(made, undo=False)
+    (set_,) = lines(text, "IN_600_SECONDS=")
+    shell = f"BEFORE=$(date -u +%s)\n{set_}\necho $BEFORE $IN_600_SECONDS $(date -u +%s)"
+    before, said, after = subprocess.run(
+        ["bash"], input=shell, text=True, capture_output=True, check=True
+    ).stdout.split()
+    assert int(before) <= datetime.fromisoformat(said).timestamp() - 600 <= int(after)
+    (line,) = lines(text, "aws autoscaling put-scheduled-update-group-action")
+    assert f'"ScheduledActionName": "restore-{made.metadata.uid}"' in line
+    assert '$(json "$IN_600_SECONDS")' in line
 
 
 def test_a_secret_is_named_and_never_printed() -> None:

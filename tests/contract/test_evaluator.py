@@ -1,6 +1,8 @@
 """The evaluator's child: right answers, and a hostile expression costs only itself."""
 
 import asyncio
+import contextlib
+import json
 import signal
 from collections.abc import AsyncIterator
 
@@ -75,3 +77,30 @@ async def test_a_plain_value_needs_no_child(evaluator: Evaluator) -> None:
     answer = await evaluator.render({"a": [1, "b"]}, "input", VARIABLES, owner="r")
     assert answer.value == {"a": [1, "b"]}
     assert evaluator._child is None
+
+
+async def test_who_stops_waiting_takes_the_answer_along(evaluator: Evaluator) -> None:
+    """A run is deleted in the midst of its diagnosis: no other run may be given what was computed for it."""
+    await evaluator.expressions(["1"], "input", VARIABLES, owner="r")
+    child = evaluator._child
+    assert child is not None
+    child.send_signal(signal.SIGSTOP)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(evaluator.expressions(["'of the one'"], "input", VARIABLES, owner="r"), 0.3)
+    with contextlib.suppress(ProcessLookupError):
+        child.send_signal(signal.SIGCONT)
+    for other in range(3):
+        (answer,) = await evaluator.expressions([f"'of the other {other}'"], "input", VARIABLES, owner="r")
+        assert answer.value == f"of the other {other}"
+
+
+async def test_an_answer_to_another_batch_is_nobodys(evaluator: Evaluator) -> None:
+    """It is an error rather than a value, and the batch after it is answered."""
+    child = await evaluator._started()
+    assert child.stdin is not None
+    strange = {"batch": -1, "jobs": [{"expression": "'strange'"}], "scope": "input", "variables": VARIABLES}
+    child.stdin.write(json.dumps(strange).encode() + b"\n")
+    (answer,) = await evaluator.expressions(["'mine'"], "input", VARIABLES, owner="r")
+    assert (answer.value, bool(answer.error)) == (None, True)
+    (after,) = await evaluator.expressions(["'mine'"], "input", VARIABLES, owner="r")
+    assert after.value == "mine"

@@ -16,6 +16,7 @@ from psycopg import sql as quoting
 
 from dev.databases import Server, admin
 from dev.processes import wait_until
+from incident_operator.actions.migrations import SESSIONS
 from incident_operator.actions.ports import ReadError, Rows, Scalar
 from incident_operator.adapters import sql
 from incident_operator.adapters.connections import Slots, Target
@@ -162,6 +163,17 @@ def test_a_lock_is_not_waited_for_long(reader: Target, postgres: Known) -> None:
         connection.execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
         error = refused(reader, "SELECT count(*) AS n FROM public.orders")
     assert (error.reason, error.code) == ("Timeout", "55P03")
+
+
+def test_a_migration_is_told_by_the_lock_it_holds(reader: Target, postgres: Known) -> None:
+    """Recycling asks this before each instance: of sessions that it must be told of, whoever holds them."""
+    answer = asks(reader, SESSIONS)
+    (quiet,) = answer.rows
+    assert answer.sees_all
+    assert (quiet["migrations"], quiet["used"] >= 1, quiet["maximum"] > quiet["used"]) == (0, True, True)
+    with admin(postgres.server) as connection, connection.transaction():
+        connection.execute("LOCK TABLE orders IN SHARE ROW EXCLUSIVE MODE")
+        assert asks(reader, SESSIONS).rows[0]["migrations"] == 1
 
 
 ATTACKS = {

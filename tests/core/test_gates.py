@@ -123,6 +123,21 @@ def test_containment_waits_for_the_evidence_of_its_run(fix: dict[str, Any], bloc
     assert names(facts(plan={"evidence_first": True}, fixes=(told,), approvals=(agreed,))) == []
 
 
+@pytest.mark.parametrize(
+    ("plan", "why"),
+    [
+        ({"hazards": (Hazard.COST, Hazard.LOSES_DATA)}, "a plan with hazard LosesData is never automatic"),
+        ({"hazards": (Hazard.EXPOSES_DATA,)}, "a plan with hazard ExposesData is never automatic"),
+        ({"tier": Tier.SECURITY}, "tier Security is never automatic"),
+        ({"risk": Risk.DISRUPTIVE}, "risk Disruptive is above applyUpTo Low"),
+    ],
+)
+def test_who_is_asked_reads_why(plan: dict[str, Any], why: str) -> None:
+    """Not that a tier is never automatic where it is something else."""
+    (verdict,) = closed(facts(plan=plan))
+    assert verdict.message.startswith(f"{why}; ")
+
+
 def test_confidentiality_is_no_risk() -> None:
     """It says who agrees where somebody must: what exposes data asks all the same, evidence is collected by itself."""
     secret = {"tier": Tier.SECURITY, "confidential": True}
@@ -159,6 +174,26 @@ def test_every_soft_gate_and_no_hard_one_can_be_overridden() -> None:
     agreed = an_approval("alice", override=tuple(SOFT))
     assert closed(facts(**soft, approvals=(agreed,))) == ()
     assert {g.name for g in closed(facts(**soft, approvals=(an_approval("alice"),)))} == SOFT
+
+
+def test_what_needs_broken_glass_is_held_however_many_agree() -> None:
+    """A grant and a run that let a machine do all let it do this never; one who breaks the glass is enough."""
+    anything = Automation(apply_up_to=Risk.DESTRUCTIVE, ask_up_to=Risk.DESTRUCTIVE)
+    freely = {
+        "run_automation": anything,
+        "grant": a_grant(automation={"applyUpTo": "Destructive", "askUpTo": "Destructive"}),
+    }
+    plan = {"risk": Risk.DESTRUCTIVE, "tier": Tier.DESTRUCTIVE}
+    assert names(facts(plan=plan, **freely)) == []
+    glass = {**plan, "needs_break_glass": True}
+    assert names(facts(plan=glass, **freely)) == ["ApprovalMissing"]
+    two = tuple(an_approval(who, tier=Tier.DESTRUCTIVE) for who in ("alice", "bob"))
+    assert names(facts(plan=plan, approvals=two)) == []
+    (held,) = closed(facts(plan=glass, approvals=two, **freely))
+    assert "break the glass" in held.message
+    broken = an_approval("carol", tier=Tier.DESTRUCTIVE, break_glass=True, reason="nobody is served")
+    assert names(facts(plan=glass, approvals=(broken,), **freely)) == []
+    assert names(facts(plan=glass, approvals=(*two, broken), **freely)) == []
 
 
 def test_an_approval_of_another_tier_is_none() -> None:

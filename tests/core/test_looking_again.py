@@ -2,12 +2,51 @@
 
 from datetime import timedelta
 
+import pytest
+
 from incident_operator.api.plan import PlanState
-from incident_operator.api.run import Impact
+from incident_operator.api.run import FixState, Impact, RunPhase
 from incident_operator.core.impact import impact_in_words, worse
+from incident_operator.core.run import FixResult
 from incident_operator.core.story import told_anew
 from tests.builders import NOW
-from tests.core.runs import a_round, decide, ended, proposed, protected, started
+from tests.core.runs import a_round, decide, end_of, ended, proposed, protected, started
+
+#: A fix that time alone may make fit.
+NOT_YET = FixResult(
+    name="endIdle", state=FixState.NOT_APPLICABLE, reason="NobodyIdle", message="nobody is idle yet", for_now=True
+)
+
+
+def test_a_fix_that_does_not_fit_yet_is_looked_at_again() -> None:
+    """The run says for what it waits and until when, and diagnoses anew in half a minute."""
+    decision = decide(started(diagnosis=1), a_round(fixes={"endIdle": NOT_YET}))
+    status = decision.status
+    assert (status.phase, status.settled, decision.wake_at) == (RunPhase.DIAGNOSING, False, NOW + timedelta(seconds=30))
+    assert (status.now.waiting_for, status.now.because) == ("NobodyIdle", "nobody is idle yet")
+    assert status.now.until == NOW + timedelta(minutes=15)
+
+
+def test_a_fix_that_fits_is_not_kept_waiting_for_one_that_does_not() -> None:
+    """It goes first; everything is looked at again afterwards anyway."""
+    round_ = a_round(fixes={"endIdle": NOT_YET, "restoreAccess": proposed()})
+    decision = decide(protected(started(diagnosis=1)), round_)
+    assert decision.status.active_plan == "run-restoreaccess-1-00000000"
+
+
+@pytest.mark.parametrize(
+    ("minutes", "changes", "view"),
+    [
+        pytest.param(15, {}, {}, id="it has waited for long enough"),
+        pytest.param(0, {"skipped": ("endIdle",)}, {}, id="somebody left the fix out"),
+        pytest.param(0, {}, {"observe_only": True}, id="it only observes"),
+    ],
+)
+def test_nobody_waits_for_nothing(minutes: int, changes: dict[str, object], view: dict[str, object]) -> None:
+    """Then the run ends as it would have."""
+    run, later = started(diagnosis=1, **changes), NOW + timedelta(minutes=minutes)
+    phase, _ = end_of(decide(run, a_round(fixes={"endIdle": NOT_YET}), later, **view))
+    assert phase == RunPhase.UNRESOLVED
 
 
 def test_the_same_fix_may_cure_a_second_cause() -> None:

@@ -273,6 +273,25 @@ def test_an_old_look_or_one_for_another_call_is_no_go(seen: Awaited | None) -> N
     assert decide_plan(view(waiting(), awaited=seen), NOW).effects == (Await(1),)
 
 
+def test_a_call_that_is_made_again_is_looked_at_again() -> None:
+    """A halt may last: what was ready before it may not be any more. The same after an interruption."""
+    decision = decide_plan(view(waiting(), awaited=Awaited(at=NOW, index=1, missing="")), NOW)
+    intended = stored(waiting(), decision.status)
+    halted = Answered(phase="Apply", index=1, attempt=1, ok=False, code="GrantSuspended")
+    failed = stored(intended, decide_plan(view(intended, answered=halted), NOW).status)
+    assert failed.status.calls[-1].state == CallState.FAILED
+    later = NOW + timedelta(minutes=1)
+    assert decide_plan(view(failed), later).effects == (Await(1),)
+    missing = Awaited(at=later, index=1, missing="it was restored meanwhile")
+    assert decide_plan(view(failed, awaited=missing), later).effects == ()
+    ready = Awaited(at=later, index=1, missing="")
+    assert decide_plan(view(failed, awaited=ready), later).effects == (Execute("Apply", 1, 2),)
+    lost = Observed(phase="Apply", index=1, attempt=1, applied=False)
+    unseen = stored(intended, decide_plan(view(intended, observed=lost), later).status)
+    assert (unseen.status.calls[-1].state, len(unseen.status.calls)) == (CallState.FAILED, 2)
+    assert decide_plan(view(unseen), later + timedelta(seconds=2)).effects == (Await(1),)
+
+
 def test_what_does_not_come_in_time_ends_the_plan_for_a_person_to_look() -> None:
     """Only a look made after the deadline ends it; the calls made stay, and no other is made."""
     plan, late = waiting(), NOW + timedelta(minutes=5)

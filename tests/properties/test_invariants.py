@@ -48,6 +48,7 @@ ONCE = PLAN.model_copy(update={"spec": PLAN.spec.model_copy(update={"calls": (a_
 OBSERVING = a_run(status=RUN.status, automation={"applyUpTo": "None", "askUpTo": "None"})
 DONE = ENTRY.model_copy(update={"state": CallState.SUCCEEDED})
 UNKNOWN = ENTRY.model_copy(update={"state": CallState.UNKNOWN})
+GLASS = PLAN.model_copy(update={"spec": PLAN.spec.model_copy(update={"needs_break_glass": True})})
 NARROW = a_grant(
     aws={"roleArn": PLAN.spec.role, "regions": ["us-east-1"], "resources": ["arn:aws:iam::123456789012:role/x"]}
 )
@@ -75,6 +76,7 @@ def test_a_call_under_its_intent_breaks_nothing() -> None:
         ("I3", [moment(with_status(state=PlanState.HELPED)), moment(sent=(SENT,))]),
         ("I4", [moment(), moment(sent=(replace(SENT, call=a_call(operation="delete_role")),))]),
         ("I4", [moment(), moment(sent=(replace(SENT, index=3),))]),
+        ("I4", [moment(GLASS), moment(GLASS, sent=(SENT,))]),
         ("I4", [moment(), moment(ONCE)]),
         ("I6", [moment(), moment(with_status(message="password=hunter2"))]),
         ("I6", [moment(), moment(told=("postgres://a:hunter2@db",))]),

@@ -124,6 +124,10 @@ class Planned:
         """Make the plan's calls, as the plan controller has them made. Errors: AssertionError for one that fails."""
         await self._make("Apply", len(self.plan.spec.calls))
 
+    async def apply_first(self, count: int) -> None:
+        """Make so many of the plan's calls and no more, as an operator that dies after them."""
+        await self._make("Apply", count)
+
     async def undo(self) -> None:
         """See that all is as the fix left it, and make the undo's calls."""
         assert self.plan.spec.undo is not None
@@ -341,6 +345,7 @@ ELSEWHERE = {
     "s3.merge-bucket-policy": "tests/e2e/test_s3_access.py",
     "postgres.create-index": "tests/contract/test_sql_calls.py",
     "autoscaling.set-capacity": "below",
+    "autoscaling.recycle-through-zero": "below",
 }
 
 
@@ -415,6 +420,105 @@ async def test_nothing_is_undone_over_what_a_person_changed_since(place: tuple[S
     scaling = shop.client("autoscaling", "web-sre")
     scaling.suspend_processes(AutoScalingGroupName=seed.GROUP, ScalingProcesses=["Terminate"])
     assert "SuspendedProcesses" in await planned.changed()
+
+
+# --- to zero and back -------------------------------------------------------------------------------------------------
+
+
+def nobody_is_served(shop: Shop) -> Planned:
+    """Let every target fail and every request with it; return what going through zero plans then."""
+    wrong_path(shop)
+    assert wait_until(lambda: set(seed.health(shop).values()) == {"unhealthy"}, seconds=30, every=0.1)
+    cloudwatch = shop.client("cloudwatch")
+    data = [{"MetricName": name, "Value": 50.0} for name in ("Requests", "Failed")]
+    cloudwatch.put_metric_data(Namespace="Zero", MetricData=data)
+    inputs = {"namespace": "Zero", "requestsMetric": "Requests", "failedMetric": "Failed", "migrationRunning": False}
+    planned = storefronts(shop, "autoscaling.recycle-through-zero", **inputs)
+    planned.plan = planned.plan.model_copy(
+        update={"metadata": planned.plan.metadata.model_copy(update={"uid": "0f6e-through-zero"})}
+    )
+    return planned
+
+
+def size(shop: Shop) -> tuple[int, int, int, int]:
+    """Return minimum, maximum and desired capacity of the group, and how many instances it has."""
+    scaling = shop.client("autoscaling")
+    (group,) = scaling.describe_auto_scaling_groups(AutoScalingGroupNames=[seed.GROUP])["AutoScalingGroups"]
+    return group["MinSize"], group["MaxSize"], group["DesiredCapacity"], len(group["Instances"])
+
+
+def nets(shop: Shop) -> list[dict[str, Any]]:
+    """Return the group's scheduled actions."""
+    scaling = shop.client("autoscaling")
+    found = scaling.describe_scheduled_actions(AutoScalingGroupName=seed.GROUP)["ScheduledUpdateGroupActions"]
+    return [dict(action) for action in found]
+
+
+async def test_aws_restores_the_group_when_the_operator_dies_at_zero(place: tuple[Shop, Tiers]) -> None:
+    """Two calls are made and then nobody is there: what the first one left in AWS has the former size back.
+
+    Its time is not waited for but moved to the next moment, as it is in AWS's own books.
+    """
+    shop, _ = place
+    planned = nobody_is_served(shop)
+    before = size(shop)
+    assert before[3] > 0
+    old = set(seed.health(shop))
+    await planned.apply_first(2)
+    assert wait_until(lambda: size(shop) == (0, before[1], 0, 0), seconds=60, every=0.1), size(shop)
+    (net,) = nets(shop)
+    assert net["ScheduledActionName"] == "incident-operator-restore-0f6e-through-zero"
+    assert (net["MinSize"], net["MaxSize"], net["DesiredCapacity"]) == before[:3]
+    shop.client("autoscaling").put_scheduled_update_group_action(
+        AutoScalingGroupName=seed.GROUP,
+        **{name: net[name] for name in ("ScheduledActionName", "MinSize", "MaxSize", "DesiredCapacity")},
+        StartTime=Clock().now() + timedelta(seconds=2),
+    )
+    assert wait_until(lambda: size(shop) == before, seconds=60, every=0.1), size(shop)
+    assert nets(shop) == []
+    assert wait_until(lambda: not old & set(seed.health(shop)), seconds=60, every=0.1), "they are other instances"
+
+
+async def test_setting_the_schedule_twice_sets_one(place: tuple[Shop, Tiers]) -> None:
+    """An interrupted first call is made again under the same name."""
+    shop, _ = place
+    planned = nobody_is_served(shop)
+    await planned.apply_first(1)
+    await planned.apply_first(1)
+    assert len(nets(shop)) == 1
+    shop.client("autoscaling").delete_scheduled_action(
+        AutoScalingGroupName=seed.GROUP, ScheduledActionName=nets(shop)[0]["ScheduledActionName"]
+    )
+
+
+async def test_the_way_back_and_the_undo_leave_the_group_as_it_was(place: tuple[Shop, Tiers], dump: Dump) -> None:
+    """The former size to the letter, and no schedule left; also where a person wants it back in the middle."""
+    shop, _ = place
+    planned = nobody_is_served(shop)
+    before = dump(shop)["autoScalingGroups"]
+    await planned.apply_first(2)
+    assert dump(shop)["autoScalingGroups"] != before
+    await planned.undo()
+    assert dump(shop)["autoScalingGroups"] == before
+    again = nobody_is_served(shop)
+    await again.apply()
+    assert dump(shop)["autoScalingGroups"] == before
+    assert wait_until(lambda: size(shop)[3] == size(shop)[2], seconds=60, every=0.1), size(shop)
+
+
+async def test_a_schedule_that_aws_refuses_leaves_the_group_alone(place: tuple[Shop, Tiers]) -> None:
+    """A size that it does not take: no other call is made, so the group never goes to zero."""
+    shop, _ = place
+    planned = nobody_is_served(shop)
+    before = size(shop)
+    first, *rest = planned.plan.spec.calls
+    wrong = first.model_copy(update={"arguments": {**first.arguments, "MinSize": before[1] + 1}})
+    planned.plan = planned.plan.model_copy(
+        update={"spec": planned.plan.spec.model_copy(update={"calls": (wrong, *rest)})}
+    )
+    with pytest.raises(AssertionError, match="Apply 0: ValidationError"):
+        await planned.apply()
+    assert (size(shop), nets(shop)) == (before, [])
 
 
 # --- gates ------------------------------------------------------------------------------------------------------------

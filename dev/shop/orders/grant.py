@@ -26,7 +26,11 @@ def grant(account: str, label: str, name: str, database: Database) -> dict[str, 
             *(f"arn:aws:rds:*:{account}:db:{name}" for name in (INSTANCE, REPLICA)),
             f"arn:aws:autoscaling:*:{account}:autoScalingGroup:*:autoScalingGroupName/{FLEET.name}",
         ],
-        actions=["autoscaling.recycle-instances", "aws.*", "cloudtrail.*", "cloudwatch.*", "postgres.*", "rds.*"],
+        actions=[
+            # To zero and back is never automatic, whatever a grant says: somebody breaks the glass.
+            *("autoscaling.recycle-instances", "autoscaling.recycle-through-zero"),
+            *("aws.*", "cloudtrail.*", "cloudwatch.*", "postgres.*", "rds.*"),
+        ],
         ask_up_to="Destructive",
         probes={"hosts": [database.place[0]], "cidrs": ["127.0.0.0/8"], "ports": [database.place[1]]},
     )

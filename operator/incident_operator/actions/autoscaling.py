@@ -146,6 +146,8 @@ class Fleet(ActionModel):
     marked: tuple[str, ...] = ()
     #: Every target of some target group fails for the same reason.
     alike: bool = False
+    #: Measured unhealthy in some target group; what is initial, draining or not known is not.
+    failing: tuple[str, ...] = ()
 
 
 def read_serving(inputs: ScalingGroupInputs, reader: Reader) -> Fleet:
@@ -154,18 +156,20 @@ def read_serving(inputs: ScalingGroupInputs, reader: Reader) -> Fleet:
     for arn in group.target_groups:
         reader.prefetch("elbv2", "describe_target_health", {"TargetGroupArn": arn}, region=group.region)
     well = {m.id for m in group.members if m.lifecycle == "InService"}
-    alike = False
+    alike, failing = False, set[str]()
     for arn in group.target_groups:
         targets = read_target_health(arn, reader, group.region)
         bad = {(t.reason, t.codes) for t in targets if t.state == "unhealthy"}
         alike = alike or (len(targets) > 1 and all(t.state == "unhealthy" for t in targets) and len(bad) == 1)
         well &= {t.id for t in targets if t.state == "healthy"}
+        failing |= {t.id for t in targets if t.state == "unhealthy"}
     healthy = {m.id for m in group.members if m.in_service}
     return Fleet(
         group=group,
         serving=tuple(sorted(well & healthy)),
         marked=tuple(sorted(well - healthy)) if group.target_groups else (),
         alike=alike,
+        failing=tuple(sorted(failing)),
     )
 
 

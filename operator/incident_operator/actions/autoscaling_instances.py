@@ -15,14 +15,15 @@ from ..api.plan import Call, Capacity, DiffLine, Repeat
 from ..core.draft import Judgement, NotApplicable, PlanDraft, Waits
 from .autoscaling import CALL_TIMEOUT, MAX_REPLACED, Fleet, ScalingGroupInputs, read_serving
 from .base import Facts, FixAction, ReasonInfo, register
+from .migrations import REASONS, ConnectionName, Sessions, migration, read_sessions
 from .ports import Reader
 
 #: What a replacement takes besides the group's grace period: boot, registration, the first health checks.
-_SETTLE = timedelta(seconds=150)
+SETTLE = timedelta(seconds=150)
 _WAITS = Waits(
     wait=timedelta(seconds=30),
     every=timedelta(seconds=20),
-    deadline=_SETTLE + timedelta(minutes=12),
+    deadline=SETTLE + timedelta(minutes=12),
     longer="the group's grace period is added to the end",
 )
 
@@ -39,7 +40,7 @@ class FleetFacts(Facts):
 def terminate_calls(fleet: Fleet, ids: Sequence[str]) -> tuple[Call, ...]:
     """Return the calls that replace instances one by one: each after the first waits until the group is whole."""
     group = fleet.group
-    patience = timedelta(seconds=group.grace) + 2 * _SETTLE
+    patience = timedelta(seconds=group.grace) + 2 * SETTLE
     return tuple(
         Call(
             service="autoscaling",
@@ -170,21 +171,30 @@ class RecycleInputs(ScalingGroupInputs):
     """Whose turn it is, the worst first; and whether a migration runs, which a restart would cut in two.
 
     `hosts`: private addresses or instance ids, as a check found them; left out: every instance of the group; empty:
-    nobody is meant. `migration_running` left out: unknown, and nothing is recycled.
+    nobody is meant. `migration_running` is what was known when this was planned. `connection`: whom to ask anew before
+    each instance goes, since a migration may begin while people are asked. Both left out: unknown, and nothing is
+    recycled.
     """
 
     hosts: tuple[str, ...] | None = Field(None, max_length=64)
     migration_running: bool | None = None
+    connection: ConnectionName | None = None
+
+
+class RecycleFacts(FleetFacts):
+    """The same, and the database's sessions where it is to be asked."""
+
+    sessions: Sessions | None = None
 
 
 @register
-class RecycleInstances(FixAction[RecycleInputs, FleetFacts]):
+class RecycleInstances(FixAction[RecycleInputs, RecycleFacts]):
     """Replace instances that serve, one by one, the worst first: what each holds (connections, memory) is let go."""
 
     name = "autoscaling.recycle-instances"
     title = "Recycle instances one by one"
     inputs_model = RecycleInputs
-    facts_model = FleetFacts
+    facts_model = RecycleFacts
     reads = (
         "autoscaling:DescribeAutoScalingGroups",
         "elasticloadbalancing:DescribeTargetHealth",
@@ -195,16 +205,22 @@ class RecycleInstances(FixAction[RecycleInputs, FleetFacts]):
     undo = "None: a terminated instance is gone; the group's size is never changed."
     waits = _WAITS
     reasons: ClassVar[Mapping[str, ReasonInfo]] = {
-        "MigrationRunning": ReasonInfo(doc="A migration runs: replacing its instance would cut it in two."),
-        "MigrationUnknown": ReasonInfo(doc="Whether a migration runs is not known."),
+        **REASONS,
         "NoInstances": ReasonInfo(doc="None of these hosts is an instance of the group that is in service."),
         "LaunchesSuspended": ReasonInfo(doc="The group is told not to launch: nothing would come in their place."),
         "TooFewServing": ReasonInfo(doc="No other instance serves: the last one is never taken."),
         "InstancesProtected": ReasonInfo(doc="Each of these instances is protected from scale-in: somebody needs it."),
     }
 
-    def observe(self, inputs: RecycleInputs, reader: Reader) -> FleetFacts:
-        """Read the group, its targets, and the addresses of its instances where hosts are given."""
+    def observe(self, inputs: RecycleInputs, reader: Reader) -> RecycleFacts:
+        """Read the group, its targets, the addresses of its instances where hosts are given, and the sessions."""
+        seen = self.measure(inputs, reader)
+        return RecycleFacts(
+            fleet=seen.fleet, addresses=seen.addresses, sessions=read_sessions(inputs.connection, reader)
+        )
+
+    def measure(self, inputs: RecycleInputs, reader: Reader) -> FleetFacts:
+        """Read the same, but not whether a migration runs: what was recycled is judged whatever runs by then."""
         fleet = read_serving(inputs, reader)
         addresses: dict[str, str] = {}
         ids = [m.id for m in fleet.group.members]
@@ -213,16 +229,13 @@ class RecycleInstances(FixAction[RecycleInputs, FleetFacts]):
             addresses = {i["PrivateIpAddress"]: i["InstanceId"] for i in found if i.get("PrivateIpAddress")}
         return FleetFacts(fleet=fleet, addresses=addresses)
 
-    def plan(self, inputs: RecycleInputs, facts: FleetFacts) -> PlanDraft | NotApplicable:
+    def plan(self, inputs: RecycleInputs, facts: RecycleFacts) -> PlanDraft | NotApplicable:
         """Plan one call for each host, in the order given; never during a migration, never the last that serves."""
         fleet = facts.fleet
         group = fleet.group
-        if inputs.migration_running is None:
-            message = "whether a migration runs is not known: recycling could cut it in two"
-            return NotApplicable(reason="MigrationUnknown", message=message)
-        if inputs.migration_running:
-            message = "a migration runs: recycling would cut it in two"
-            return NotApplicable(reason="MigrationRunning", message=message)
+        held = migration(inputs.migration_running, facts.sessions)
+        if held is not None:
+            return held
         if "Launch" in group.processes:
             message = f"Launch of {group.name} is suspended: nothing would come in their place"
             return NotApplicable(reason="LaunchesSuspended", message=message)
@@ -243,32 +256,34 @@ class RecycleInstances(FixAction[RecycleInputs, FleetFacts]):
         return replacing_draft(title, fleet, ids, wanted=len(fleet.serving), healthy_after=after)
 
     @classmethod
-    def _meant(cls, inputs: RecycleInputs, facts: FleetFacts) -> list[str]:
+    def _meant(cls, inputs: RecycleInputs, facts: RecycleFacts) -> list[str]:
         """Return the instances to recycle, in order; not those that are protected: terminating ignores that."""
         protected = set(cls._protected(inputs, facts))
         return [id_ for id_ in cls._named(inputs, facts) if id_ not in protected][:MAX_REPLACED]
 
     @classmethod
-    def _protected(cls, inputs: RecycleInputs, facts: FleetFacts) -> list[str]:
+    def _protected(cls, inputs: RecycleInputs, facts: RecycleFacts) -> list[str]:
         """Return those that are meant and protected from scale-in."""
         protected = {m.id for m in facts.fleet.group.members if m.protected}
         return [id_ for id_ in cls._named(inputs, facts) if id_ in protected]
 
     @staticmethod
-    def _named(inputs: RecycleInputs, facts: FleetFacts) -> list[str]:
+    def _named(inputs: RecycleInputs, facts: RecycleFacts) -> list[str]:
         """Return the instances in service that the hosts are, in order."""
         there = [m.id for m in facts.fleet.group.members if m.lifecycle == "InService"]
         wanted = there if inputs.hosts is None else [facts.addresses.get(host, host) for host in inputs.hosts]
         return [id_ for id_ in dict.fromkeys(wanted) if id_ in there]
 
-    def lacks(self, made: Sequence[Call], inputs: RecycleInputs, before: FleetFacts, facts: FleetFacts) -> str:
-        """As many serve as before the first went."""
-        return not_replaced(terminated(made), before.fleet, facts.fleet, len(before.fleet.serving))
+    def lacks(self, made: Sequence[Call], inputs: RecycleInputs, before: RecycleFacts, facts: RecycleFacts) -> str:
+        """As many serve as before the first went, and no migration has begun since."""
+        missing = not_replaced(terminated(made), before.fleet, facts.fleet, len(before.fleet.serving))
+        held = migration(inputs.migration_running, facts.sessions)
+        return missing or (held.message if held is not None else "")
 
-    def applied(self, call: Call, inputs: RecycleInputs, facts: FleetFacts) -> bool | None:
+    def applied(self, call: Call, inputs: RecycleInputs, facts: RecycleFacts) -> bool | None:
         """Tell by whether the instance is still in service."""
         return _is_leaving(call, facts.fleet)
 
-    def judge(self, inputs: RecycleInputs, before: FleetFacts, after: FleetFacts) -> Judgement:
+    def judge(self, inputs: RecycleInputs, before: RecycleFacts, after: FleetFacts) -> Judgement:
         """All of them gone, as many serve as before."""
         return _judge_fleet(self._meant(inputs, before), before.fleet, after.fleet, len(before.fleet.serving))

@@ -15,6 +15,7 @@ _FILES = (
     "autoscaling",
     "autoscaling_fixes",
     "autoscaling_instances",
+    "autoscaling_zero",
     "aws",
     "awslambda",
     "awslambda_fixes",

@@ -24,6 +24,8 @@ _LOOK_BACK = timedelta(hours=24)
 _CALL_TIMEOUT = timedelta(seconds=30)
 #: Of a connection: the server gave no answer. Any other error says nothing about the server.
 _SILENT = frozenset({"Refused", "Timeout", "Unreachable"})
+#: States of a group that end by themselves. Source: ElastiCache API, ReplicationGroup.Status.
+_PASSING = frozenset({"creating", "modifying", "snapshotting"})
 
 Group = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,39}$", max_length=40)]
 ConnectionName = Annotated[
@@ -421,9 +423,10 @@ def _why_not(name: str, group: ReplicationGroup, facts: FailoverFacts) -> NotApp
         message = f"{name} failed over from {done.former} to {done.new} at {done.at:%H:%M:%S}Z already"
         return NotApplicable(reason="FailoverAlreadyDone", message=message)
     if group.under_way:
-        return NotApplicable(reason="FailoverInProgress", message=f"a failover of {name} is under way")
+        return NotApplicable(reason="FailoverInProgress", message=f"a failover of {name} is under way", for_now=True)
     if group.status != "available":
-        return NotApplicable(reason="ReplicationGroupNotAvailable", message=f"{name} is {group.status}")
+        message, passing = f"{name} is {group.status}", group.status in _PASSING
+        return NotApplicable(reason="ReplicationGroupNotAvailable", message=message, for_now=passing)
     if group.node_group is None:
         message = f"{name} has {group.node_groups} node groups: set nodeGroup"
         return NotApplicable(reason="NodeGroupUnknown", message=message)

@@ -280,7 +280,7 @@ class TerminateBackends(_BackendsFix[TerminateInputs]):
             return unseen
         if not facts.backends:
             message = f"no session of {', '.join(inputs.users)} has been idle for {inputs.idle_seconds} s"
-            return NotApplicable(reason="NobodyIdle", message=message)
+            return NotApplicable(reason="NobodyIdle", message=message, for_now=True)
         arn = facts.place.arn or ""
         by_client: dict[str, int] = {}
         for backend in facts.backends:

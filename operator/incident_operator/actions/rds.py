@@ -13,6 +13,8 @@ from .base import Facts, FixAction, Inputs, ReasonInfo, register
 from .ports import NotFound, Reader
 
 _TIMEOUT = timedelta(seconds=10)
+#: States of an instance that end by themselves. Source: Amazon RDS User Guide, Viewing Amazon RDS DB instance status.
+_PASSING = frozenset({"backing-up", "creating", "maintenance", "modifying", "rebooting", "starting", "upgrading"})
 
 _REASONS: Mapping[str, ReasonInfo] = {
     "InstanceMissing": ReasonInfo(doc="There is no such DB instance in the grant's account and region."),
@@ -73,7 +75,7 @@ class _InstanceFix(FixAction[I, InstanceFacts]):
             return NotApplicable(reason="InstanceMissing", message=f"there is no DB instance {inputs.instance}")
         if facts.status != "available":
             message = f"{inputs.instance} is {facts.status}: wait until it is available"
-            return NotApplicable(reason="InstanceNotAvailable", message=message)
+            return NotApplicable(reason="InstanceNotAvailable", message=message, for_now=facts.status in _PASSING)
         if facts.pending:
             message = f"{', '.join(facts.pending)} of {inputs.instance} would be changed as well: decide on that first"
             return NotApplicable(reason="ChangesPending", message=message)

@@ -6,6 +6,7 @@ names become identifiers, so that expressions can say `output.fields.used_memory
 
 import math
 import re
+import socket
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -29,6 +30,9 @@ MAX_LISTED = 10
 MAX_ADDRESSES = 128
 _CONNECT_SECONDS = 5.0
 MAX_TIMEOUT = timedelta(seconds=30)
+_ADDRESS = re.compile(r"(?:^| )addr=(\S+)")
+#: Our ends of the connections that are open now; threads add and take away single ones only.
+_OURS: set[str | None] = set()
 _TOKEN = re.compile(r"[A-Za-z0-9_.:-]{0,64}")
 
 
@@ -102,14 +106,34 @@ def _connection(target: Target, address: str, timeout: timedelta) -> Connection:
 
 def _exchange(connection: Connection, command: Command, target: Target, timeout: timedelta) -> Any:
     """Connect, log in, send, read, close. Errors: ReadError."""
+    ours: str | None = None
     try:
         connection.connect()
+        ours = _place_of_ours(connection)
+        _OURS.add(ours)
         connection.send_command(*command.words)
-        return connection.read_response()
+        answer = connection.read_response()
+        return _without_us(answer) if command.name == "CLIENT LIST" else answer
     except (redis.RedisError, OSError) as error:
         raise _read_error(error, command, target, timeout) from None
     finally:
         connection.disconnect()
+        _OURS.discard(ours)
+
+
+def _without_us(answer: Any) -> Any:
+    """Return a list of clients without our own connections: in the hosts' subnets we would be taken for a host."""
+    if not isinstance(answer, str):
+        return answer
+    return "\n".join(line for line in answer.splitlines() if not _OURS.intersection(_ADDRESS.findall(line)))
+
+
+def _place_of_ours(connection: Connection) -> str:
+    """Return our end of a connection as a server lists it. Errors: OSError."""
+    connected: socket.socket | None = connection._sock
+    assert connected is not None  # noqa: S101  (it has just connected)
+    host, port, *_ = connected.getsockname()
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _read_error(error: Exception, command: Command, target: Target, timeout: timedelta) -> ReadError:

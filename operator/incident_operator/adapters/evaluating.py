@@ -36,7 +36,7 @@ def serve() -> None:
         batch = json.loads(line)
         answers = [_answer(job, batch["scope"], batch["variables"]) for job in batch["jobs"]]
         signal.setitimer(signal.ITIMER_PROF, 0)
-        sys.stdout.buffer.write(json.dumps(answers).encode() + b"\n")
+        sys.stdout.buffer.write(json.dumps({"batch": batch["batch"], "answers": answers}).encode() + b"\n")
         sys.stdout.buffer.flush()
 
 

@@ -2,7 +2,8 @@
 
 CEL has no memory limit of its own and holds the interpreter while it runs, so a hostile or careless expression is
 contained where it can be killed: the child dies, its batch fails with a reason, and the operator goes on.
-One batch is one round trip: a JSON line in, a JSON line out.
+One batch is one round trip: a JSON line in, a JSON line out, with the number of the batch that it answers. A child that
+owes an answer nobody waits for any more is ended: the next batch would be given it.
 """
 
 import asyncio
@@ -38,6 +39,7 @@ class Evaluator:
     def __init__(self) -> None:
         self._child: asyncio.subprocess.Process | None = None
         self._lock = asyncio.Lock()
+        self._batches = 0
         #: How often a child had to be replaced.
         self.restarts = 0
 
@@ -56,27 +58,38 @@ class Evaluator:
     async def _batch(
         self, jobs: list[dict[str, Any]], scope: Scope, variables: Mapping[str, Any], owner: str
     ) -> list[Answer]:
-        line = json.dumps({"jobs": jobs, "scope": scope, "variables": dict(variables)}).encode() + b"\n"
         async with self._lock:
-            try:
-                child = await self._started()
-                assert child.stdin is not None  # noqa: S101  (opened as a pipe)
-                assert child.stdout is not None  # noqa: S101  (opened as a pipe)
-                child.stdin.write(line)
-                async with asyncio.timeout(HUNG_AFTER):
-                    await child.stdin.drain()
-                    answer = await child.stdout.readline()
-                if not answer:
-                    raise ConnectionResetError
-            except (TimeoutError, ConnectionError, ValueError):
-                self.restarts += 1
-                await self.close()
-                answer = json.dumps([{"beyond": True} for _ in jobs]).encode()
-        answers: list[dict[str, Any]] = json.loads(answer)
+            self._batches += 1
+            batch = {"batch": self._batches, "jobs": jobs, "scope": scope, "variables": dict(variables)}
+            answers = await self._answered(batch)
         if any(a.get("beyond") for a in answers):
             log.warning("expressions of runbook %s went beyond their limits of memory or time", owner)
         beyond = f"an expression of runbook {owner} went beyond its limits of memory or time: simplify it"
         return [Answer(value=a.get("value"), error=beyond if a.get("beyond") else a.get("error", "")) for a in answers]
+
+    async def _answered(self, batch: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return what the child answers to this very batch, or that it went beyond its limits."""
+        line = json.dumps(batch).encode() + b"\n"
+        try:
+            child = await self._started()
+            assert child.stdin is not None  # noqa: S101  (opened as a pipe)
+            assert child.stdout is not None  # noqa: S101  (opened as a pipe)
+            child.stdin.write(line)
+            async with asyncio.timeout(HUNG_AFTER):
+                await child.stdin.drain()
+                answer = json.loads(await child.stdout.readline())
+            if answer["batch"] != batch["batch"]:
+                raise ValueError("the child answers another batch")
+        except asyncio.CancelledError:
+            # Nobody waits for this answer any more, and the next batch must not be given it.
+            await self.close()
+            raise
+        except (TimeoutError, ConnectionError, ValueError):
+            self.restarts += 1
+            await self.close()
+            return [{"beyond": True} for _ in batch["jobs"]]
+        answers: list[dict[str, Any]] = answer["answers"]
+        return answers
 
     async def _started(self) -> asyncio.subprocess.Process:
         if self._child is None or self._child.returncode is not None:

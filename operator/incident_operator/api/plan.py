@@ -73,7 +73,8 @@ class Call(Model):
     """One call that changes the world.
 
     Shape: `arguments` as boto3 takes them (JSON); a value may be `{fromResult: {call: <index>, path: <dotted>}}`,
-    taken from an earlier call's recorded result. `permissions` are the IAM actions the session policy allows,
+    taken from an earlier call's recorded result; `{fromPlan: {prefix}}` is a name of this plan's alone, `{fromNow:
+    {wait}}` the instant so long after the call is sent. `permissions` are the IAM actions the session policy allows,
     on `resources` alone.
     """
 
@@ -215,6 +216,8 @@ class RemediationPlanSpec(Model):
     common_cause: bool = False
     #: It warns whoever it shuts out: the run's evidence is written before; judged by the gate EvidenceMissing.
     evidence_first: bool = False
+    #: Never by a machine, and however many agree, one of them breaks the glass; judged by the gate ApprovalMissing.
+    needs_break_glass: bool = False
     temporary: TemporaryFix | None = None
     #: Of a confidential incident: the Security tier agrees, whatever the risk.
     confidential: bool = False

@@ -10,6 +10,7 @@ import yaml
 from rich.text import Text
 
 from ..api.plan import DiffLine
+from ..core.filling import FROM_NOW, FROM_PLAN
 from ..core.redact import redact_json
 from .text import clean, clean_lines
 
@@ -47,6 +48,10 @@ def _opened(value: Any) -> Any:
         if set(value) == {"fromResult"}:
             source = value["fromResult"]
             return f"<{source.get('path')} of the result of call {int(source.get('call', 0)) + 1}>"
+        if set(value) == {FROM_PLAN}:
+            return f"<{clean(str(value[FROM_PLAN].get('prefix')))} and the plan's uid>"
+        if set(value) == {FROM_NOW}:
+            return f"<{clean(str(value[FROM_NOW].get('wait')))} after the call is sent>"
         if set(value) == {"secretKeyRef"}:
             source = value["secretKeyRef"]
             return f"<key {source.get('key')} of Secret {source.get('name')}>"

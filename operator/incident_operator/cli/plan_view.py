@@ -15,7 +15,7 @@ from .documents import diff, document
 from .glossary import ASKS, GATES, PLAN_REASONS, PLAN_STATES
 from .look import Look, line, signed
 from .people_view import agreement, blockers
-from .text import clean, clock, until
+from .text import clean, clock, command_line, until
 
 _LABEL = 12
 
@@ -147,8 +147,8 @@ def _calls(calls: Sequence[Call], phase: str, journal: Sequence[JournalEntry], l
 
 
 def command(call: Call) -> str:
-    """Return a call the way the AWS CLI names it: `aws iam create-policy-version`."""
-    return clean(f"aws {call.service} {call.operation.replace('_', '-')}")
+    """Return a call the way its command line names it: `aws iam create-policy-version`."""
+    return command_line(call.service, call.operation.replace("_", "-"))
 
 
 def _entry(entry: JournalEntry, look: Look) -> list[str | tuple[str, str]]:

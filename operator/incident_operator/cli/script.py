@@ -9,6 +9,7 @@ import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import cache
 from typing import Any
 
@@ -19,18 +20,25 @@ from botocore.model import OperationModel
 from botocore.validate import ParamValidator
 
 from ..actions.reads import READS
-from ..api.meta import format_instant
+from ..api.meta import format_instant, parse_duration
 from ..api.plan import Call, CallState, JournalEntry, Read, RemediationPlan, Repeat
+from ..core.filling import FROM_NOW, FROM_PLAN, plan_name_of
 from ..core.redact import redact_json
 from . import script_postgres
 from .errors import CommandError
 from .glossary import PLAN_STATES
-from .text import clean
+from .text import clean, command_line
 
-#: Where the AWS CLI calls a service otherwise than its API's model does.
-_NAMES = {"s3": "s3api", "config": "configservice", "codedeploy": "deploy"}
 _NUMBERS = ("integer", "long", "float", "double")
-_SAMPLES: Mapping[str, Any] = {"integer": 1, "long": 1, "float": 1.0, "double": 1.0, "boolean": True, "blob": b"x"}
+_SAMPLES: Mapping[str, Any] = {
+    "integer": 1,
+    "long": 1,
+    "float": 1.0,
+    "double": 1.0,
+    "boolean": True,
+    "blob": b"x",
+    "timestamp": 0,
+}
 _DONE = (CallState.SUCCEEDED, CallState.OBSERVED)
 
 
@@ -206,7 +214,7 @@ def _session() -> botocore.session.Session:
 
 def words(service: str, operation: str) -> str:
     """Return service and operation as the AWS CLI spells them: `aws s3api put-bucket-policy`."""
-    return f"aws {_NAMES.get(service, service)} {xform_name(operation_of(service, operation).name, '-')}"
+    return command_line(service, xform_name(operation_of(service, operation).name, "-"))
 
 
 def write_aws(call: Call, index: int, writing: Writing) -> list[str]:
@@ -348,6 +356,10 @@ def _argued(arguments: Mapping[str, Any], writing: Writing, lines: list[str]) ->
                 return Variable(_result_name(value["fromResult"]["call"], value["fromResult"]["path"]))
             if set(value) == {"secretKeyRef"}:
                 return _secret(value["secretKeyRef"], namespace, lines)
+            if set(value) == {FROM_PLAN}:
+                return plan_name_of(value[FROM_PLAN], writing.plan)
+            if set(value) == {FROM_NOW}:
+                return _instant(parse_duration(value[FROM_NOW]["wait"]), lines)
             return {key: walk(inner) for key, inner in value.items()}
         return [walk(inner) for inner in value] if isinstance(value, list | tuple) else value
 
@@ -366,6 +378,14 @@ def _secret(ref: Mapping[str, Any], namespace: str, lines: list[str]) -> Variabl
         f"# Key {key} of Secret {secret} in namespace {namespace}; put it into {name} without printing it.",
         f': "${{{name}:?set it to that key}}"',
     ]
+    return Variable(name)
+
+
+def _instant(wait: timedelta, lines: list[str]) -> Variable:
+    """Return the variable of the instant so long after the line runs; GNU's date and BSD's are asked differently."""
+    seconds = int(wait.total_seconds())
+    name, form = f"IN_{seconds}_SECONDS", "+%Y-%m-%dT%H:%M:%SZ"
+    lines.append(f'{name}=$(date -u -d "+{seconds} seconds" {form} 2> /dev/null || date -u -v+{seconds}S {form})')
     return Variable(name)
 
 

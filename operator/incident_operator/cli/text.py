@@ -92,3 +92,16 @@ def until(at: datetime, now: datetime) -> str:
 def some(count: int, noun: str) -> str:
     """Return `1 call`, `2 calls`."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+#: Where the AWS CLI calls a service otherwise than its API's model does.
+_NAMES = {"s3": "s3api", "config": "configservice", "codedeploy": "deploy"}
+
+
+def command_line(service: str, operation: str) -> str:
+    """Return service and operation, both as words with hyphens, as their command line has them.
+
+    Shape: `aws s3api put-bucket-policy`; what is no call of AWS is named as what it is, `postgres cancel-backends`.
+    """
+    program = [] if service == "postgres" else ["aws"]
+    return clean(" ".join([*program, _NAMES.get(service, service), operation]))

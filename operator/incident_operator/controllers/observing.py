@@ -302,7 +302,13 @@ async def _plan(
     wire = _without_nulls(rendered.value)
     draft = await _draft(context, scope, fix.action, wire, grant)
     if isinstance(draft, NotApplicable):
-        return FixResult(name=fix.name, state=FixState.NOT_APPLICABLE, reason=draft.reason, message=draft.message)
+        return FixResult(
+            name=fix.name,
+            state=FixState.NOT_APPLICABLE,
+            reason=draft.reason,
+            message=draft.message,
+            for_now=draft.for_now,
+        )
     permission: Permission = await context.pool.run(
         context.aws.simulate, grant.spec.aws, draft.calls, timeout=context.settings.observe_timeout
     )

@@ -22,6 +22,7 @@ from ..api.grant import ActionGrant
 from ..api.plan import Call, CallState, Guard, RemediationPlan
 from ..api.run import IncidentRun
 from ..core.draft import Judgement, NotApplicable
+from ..core.filling import filled
 from ..core.gates import closed, outside_grant
 from ..core.plan import (
     FINALIZER,
@@ -264,7 +265,8 @@ class PlanEffects:
             return answered(ok=False, code="GrantSuspended")
         if not self._context.leader.held():
             return answered(ok=False, code="NotLeader")
-        call = _calls(plan, phase)[index]
+        context = self._context
+        call = filled(_calls(plan, phase)[index], plan, context.clock.now(), context.settings.timing)
         results = {
             e.index: e.result
             for e in plan.status.calls

@@ -53,7 +53,8 @@ class PlanDraft:
     `ask_because` are further reasons (CamelCase) why a person must agree. `candidates` are ARNs that the calls may act
     on, at most `max_targets` of them: a call's argument names them with `{fromTargets: {}}`. `capacity`, `downstream`
     and `common_cause` are what the soft gates of those names judge. `evidence_first`: whoever is contained is warned by
-    it, so the run's evidence is to be written before (gate EvidenceMissing).
+    it, so the run's evidence is to be written before (gate EvidenceMissing). `needs_break_glass`: however many agree,
+    one of them must break the glass.
     """
 
     title: str
@@ -77,14 +78,20 @@ class PlanDraft:
     downstream: Downstream | None = None
     common_cause: bool = False
     evidence_first: bool = False
+    needs_break_glass: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class NotApplicable:
-    """Why a fix does not fit what was observed. `reason` is CamelCase and declared by the action."""
+    """Why a fix does not fit what was observed. `reason` is CamelCase and declared by the action.
+
+    Shape: `for_now` says that time alone may end it (a failover under way, sessions that are not idle for long enough
+    yet), so that a run looks again before it ends.
+    """
 
     reason: str
     message: str
+    for_now: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

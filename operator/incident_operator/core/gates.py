@@ -130,21 +130,30 @@ def admission_unproven(facts: GateFacts) -> GateVerdict | None:
 def approval_missing(facts: GateFacts) -> GateVerdict | None:
     """A person must agree: by risk, by tier, by hazard, by what is not known, or since users are well."""
     why = _why_ask(facts)
-    if why is None or is_enough(facts.agreeing, facts.rule):
+    if why is None or (is_enough(facts.agreeing, facts.rule) and not _lacks_glass(facts)):
         return None
     return _blocks("ApprovalMissing", f"{why}; {told_progress(facts.agreeing, facts.rule)}")
 
 
+def _lacks_glass(facts: GateFacts) -> bool:
+    """Tell whether nobody broke the glass yet where that is needed, however many agree."""
+    return facts.plan.needs_break_glass and not any(a.break_glass for a in facts.agreeing)
+
+
 def _why_ask(facts: GateFacts) -> str | None:
     plan = facts.plan
+    if plan.needs_break_glass:
+        return "it is never automatic, and who agrees must break the glass (--break-glass, with a reason)"
     if plan.revert_of is not None:
         return "putting a settled fix back is a change of its own"
     if plan.ask_because:
         return f"a person must agree: {', '.join(plan.ask_because)}"
     # Confidentiality says who agrees where somebody must; it is no risk: evidence is collected by itself.
-    by_what_it_does = plan.tier == Tier.SECURITY and not plan.confidential
-    if by_what_it_does or {Hazard.EXPOSES_DATA, Hazard.LOSES_DATA} & set(plan.hazards):
+    if plan.tier == Tier.SECURITY and not plan.confidential:
         return f"tier {plan.tier} is never automatic"
+    never = [hazard for hazard in plan.hazards if hazard in {Hazard.EXPOSES_DATA, Hazard.LOSES_DATA}]
+    if never:
+        return f"a plan with hazard {never[0]} is never automatic"
     ceiling = ceilings(facts).apply_up_to
     if not at_most(plan.risk, ceiling):
         return f"risk {plan.risk} is above applyUpTo {ceiling}"

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 from ..api.grant import ActionGrant
 from ..api.intervention import Intervention
 from ..api.plan import Call, CallState, JournalEntry, PlanState, RemediationPlan, Repeat
 from ..api.run import IncidentRun
 from .approval import in_force, is_enough
+from .filling import MARKERS
 from .plan import TERMINAL
 from .redact import is_clean
 from .risk import at_most, matches
@@ -194,10 +195,17 @@ def _within_plan(before: Moment, after: Moment) -> Iterable[str]:
             yield f"{_name(sent)} was sent as {sent.call.service}:{sent.call.operation} with other arguments"
 
 
+def _is_marker(value: Any) -> bool:
+    """Tell whether something else stands there when the call is sent."""
+    return isinstance(value, Mapping) and any(set(value) == {name} for name in ("fromResult", *MARKERS))
+
+
 def _is(sent: Call, planned: Call) -> bool:
     """Tell whether a call is the planned one, besides what is filled in at the last moment."""
     free = {v.argument for v in planned.volatile}
-    free |= {k for k, v in planned.arguments.items() if isinstance(v, Mapping) and set(v) == {"fromResult"}}
+    free |= {
+        k for k, v in planned.arguments.items() if _is_marker(v) or (isinstance(v, list) and any(map(_is_marker, v)))
+    }
     fixed = {k: v for k, v in planned.arguments.items() if k not in free}
     return (sent.service, sent.operation) == (planned.service, planned.operation) and fixed == {
         k: v for k, v in sent.arguments.items() if k not in free
@@ -274,12 +282,17 @@ def _agreed(before: Moment, after: Moment) -> Iterable[str]:
         if run is None or grant is None or not _must_ask(plan, run, grant):
             continue
         started = plan.status.started_at or before.at
-        if not is_enough(in_force(plan.status.approvals, started), grant.spec.approvals.rule(plan.spec.tier)):
+        approvals = in_force(plan.status.approvals, started)
+        if plan.spec.needs_break_glass and not any(a.break_glass for a in approvals):
+            yield f"{_name(sent)} was sent, and nobody broke the glass"
+        elif not is_enough(approvals, grant.spec.approvals.rule(plan.spec.tier)):
             agreed = len(plan.status.approvals)
             yield f"{_name(sent)} was sent, and only {agreed} people agreed to a {plan.spec.tier} plan"
 
 
 def _must_ask(plan: RemediationPlan, run: IncidentRun, grant: ActionGrant) -> bool:
+    if plan.spec.needs_break_glass:
+        return True
     ceilings = (run.spec.automation.apply_up_to, grant.spec.automation.apply_up_to)
     above = any(not at_most(plan.spec.risk, ceiling) for ceiling in ceilings)
     return above or bool(plan.spec.ask_because) or plan.spec.revert_of is not None

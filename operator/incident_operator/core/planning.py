@@ -175,6 +175,7 @@ def complete(
         downstream=draft.downstream,
         common_cause=draft.common_cause,
         evidence_first=draft.evidence_first,
+        needs_break_glass=draft.needs_break_glass,
         temporary=fix.temporary,
         deletion_policy=run.spec.deletion_policy,
         account=aws.account,
@@ -235,6 +236,7 @@ def revert_of(plan: RemediationPlan, attempt: int) -> RemediationPlan | None:
             "candidates": (),
             "max_targets": None,
             "evidence_first": False,
+            "needs_break_glass": False,
         }
     )
     hashed = digest({"revertOf": plan.metadata.uid, "calls": [_hashed_call(c) for c in calls], "attempt": attempt})

@@ -1,6 +1,5 @@
 """The run's story in bounds: timeline, size of status. Source: decision 26."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -66,5 +65,5 @@ def bounded_timeline(timeline: Sequence[TimelineEntry]) -> tuple[TimelineEntry, 
 
 
 def size(status: IncidentRunStatus) -> int:
-    """Return the stored size in bytes."""
-    return len(json.dumps(status.wire(), separators=(",", ":")))
+    """Return the stored size in bytes, as `wire` has it."""
+    return len(status.model_dump_json(by_alias=True, exclude_none=True).encode())

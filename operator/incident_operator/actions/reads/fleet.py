@@ -151,6 +151,18 @@ READS: Mapping[tuple[str, str], ListedRead] = {
     ("autoscaling", "describe_scaling_activities"): ListedRead(
         permissions=("autoscaling:DescribeScalingActivities",), project=_activities, items="Activities", bound=100
     ),
+    ("autoscaling", "describe_scheduled_actions"): ListedRead(
+        permissions=("autoscaling:DescribeScheduledActions",),
+        project=each(
+            "ScheduledUpdateGroupActions",
+            "ScheduledActionName",
+            "StartTime",
+            "MinSize",
+            "MaxSize",
+            "DesiredCapacity",
+        ),
+        items="ScheduledUpdateGroupActions",
+    ),
     ("ec2", "describe_instances"): ListedRead(
         permissions=("ec2:DescribeInstances",),
         project=_instances,

@@ -21,6 +21,9 @@ from .view import (
     PlanDecision,
 )
 
+#: Of a call that was interrupted, and was found not to have taken effect.
+NO_EFFECT_OBSERVED = "NoEffectObserved"
+
 
 def decide_calling(turn: Turn, phase: Phase) -> PlanDecision:
     """Go on with the calls of this phase, from whatever the journal says of the newest one."""
@@ -67,7 +70,7 @@ def _orphan_seen(turn: Turn, entry: JournalEntry, observed: Observed) -> PlanDec
         seen = _with_image(turn, True, observed.phase, observed.post_image)
         return _after(seen, entry.model_copy(update={"state": CallState.OBSERVED, "finished_at": turn.now}))
     lost = entry.model_copy(
-        update={"state": CallState.FAILED, "finished_at": turn.now, "error": "NoEffectObserved"}
+        update={"state": CallState.FAILED, "finished_at": turn.now, "error": NO_EFFECT_OBSERVED}
         if observed.applied is False
         else {"state": CallState.UNKNOWN, "finished_at": turn.now}
     )
@@ -75,6 +78,8 @@ def _orphan_seen(turn: Turn, entry: JournalEntry, observed: Observed) -> PlanDec
         return turn.end(PlanState.SUPERSEDED, "WorldChanged", observed.world_changed, calls=journal_with(turn, lost))
     if entry.attempt >= MAX_ATTEMPTS:
         return _gave_up(turn, lost)
+    if _waits(turn, entry.phase, entry.index):
+        return _after(turn, lost)  # never again without the look that it waits for
     return _repeat(turn, lost)
 
 
@@ -95,7 +100,7 @@ def _after(turn: Turn, entry: JournalEntry) -> PlanDecision:
         return _hold(turn, entry, held)
     if again:
         return _again(turn, entry)
-    waits = _awaiting(turn, entry) if phase == "Apply" else None
+    waits = _awaiting(turn, entry, entry.index + 1) if phase == "Apply" else None
     if waits is not None:
         return waits
     intent = turn.intend(phase, entry.index + 1, 1)
@@ -104,12 +109,18 @@ def _after(turn: Turn, entry: JournalEntry) -> PlanDecision:
     )
 
 
-def _awaiting(turn: Turn, entry: JournalEntry) -> PlanDecision | None:
-    """Wait until the calls so far have brought about what the next one needs; None: it may be made now.
+def _waits(turn: Turn, phase: Phase, index: int) -> bool:
+    """Tell whether the call of this index is made only once what it needs was seen."""
+    return phase == "Apply" and turn.calls(phase)[index].ready_within is not None
 
-    A look that was made after the deadline decides: a plan that was held that long is not ended unseen.
+
+def _awaiting(turn: Turn, entry: JournalEntry, index: int) -> PlanDecision | None:
+    """Wait until the calls so far have brought about what the one of this index needs; None: it may be made now.
+
+    A look that was made after the deadline decides: a plan that was held that long is not ended unseen. A call that is
+    made again is looked at again: what was ready for it before it failed may not be any more.
     """
-    view, now, index = turn.view, turn.now, entry.index + 1
+    view, now = turn.view, turn.now
     following = turn.calls("Apply")[index]
     if following.ready_within is None:
         return None
@@ -135,7 +146,8 @@ def _awaiting(turn: Turn, entry: JournalEntry) -> PlanDecision | None:
 def _may_repeat(turn: Turn, entry: JournalEntry) -> bool:
     """Tell whether a call that failed is worth making again: it was surely not sent, or may be repeated."""
     call = turn.calls(entry.phase)[entry.index]
-    safe = entry.error in NOT_SENT or (entry.error in RETRYABLE and call.repeat != Repeat.ONCE)
+    unseen = entry.error in RETRYABLE or entry.error == NO_EFFECT_OBSERVED
+    safe = entry.error in NOT_SENT or (unseen and call.repeat != Repeat.ONCE)
     return safe and entry.attempt < MAX_ATTEMPTS
 
 
@@ -146,7 +158,8 @@ def _again(turn: Turn, entry: JournalEntry) -> PlanDecision:
         return turn.write(calls=journal_with(turn, entry), wake_at=now + pause)
     if entry.finished_at is not None and now < entry.finished_at + pause:
         return turn.stay(wake_at=entry.finished_at + pause)
-    return _repeat(turn, entry)
+    waits = _awaiting(turn, entry, entry.index) if entry.phase == "Apply" else None
+    return waits if waits is not None else _repeat(turn, entry)
 
 
 def _hold(turn: Turn, entry: JournalEntry, held: tuple[GateVerdict, ...]) -> PlanDecision:

@@ -34,8 +34,10 @@ from .view import (
 )
 
 MAX_SUPERSEDED = 3
-#: How long a diagnosis waits for what catches up with time (CloudTrail).
+#: How long a diagnosis waits for what comes with time: for CloudTrail to catch up, for a fix to fit.
 CATCH_UP = timedelta(minutes=15)
+#: How often it looks meanwhile.
+LOOK_AGAIN = timedelta(seconds=30)
 #: Real: how long a run keeps asking what does not answer.
 PATIENCE = timedelta(minutes=5)
 RETRY_SILENT = timedelta(seconds=30)
@@ -92,6 +94,9 @@ def choose(
         return unreachable
     if helped or any(p.status.state in STOPPED for p in stopped(view)) or _mended_by_hand(view, fixes):
         return RunDecision(status=waiting_stable(view, status, now), effects=done, wake_at=next_sample(view, now))
+    not_yet = _not_yet(view, status, fixes, now)
+    if not_yet is not None:
+        return not_yet
     reason, message = _why_unresolved(view, problems, unclear, fixes)
     return end(view, status, RunPhase.UNRESOLVED, reason, message, now)
 
@@ -213,8 +218,32 @@ def _catching_up(
     asks = [f.plan.spec.ask_because for f in fixes.values() if f.plan is not None]
     if not retries or not any(set(a) == {"ActorUnknown"} for a in asks):
         return None
-    soonest = now + view.timing.scaled(timedelta(seconds=30))
+    soonest = now + view.timing.scaled(LOOK_AGAIN)
     return max(soonest, earliest(*retries) or soonest)
+
+
+def _not_yet(
+    view: RunView, status: IncidentRunStatus, fixes: Mapping[str, FixResult], now: datetime
+) -> RunDecision | None:
+    """Diagnose again while time alone may make a fix fit: one that fits in a minute must not be missed by a minute."""
+    until = (status.started_at or now) + view.timing.scaled(CATCH_UP)
+    first = next((f for f in fixes.values() if f.for_now and f.name not in status.skipped), None)
+    if first is None or view.observe_only or now >= until:
+        return None
+    waiting = status.model_copy(
+        update={
+            "phase": RunPhase.DIAGNOSING,
+            "now": Now(
+                doing=f"diagnosing again: fix {first.name} does not fit yet",
+                waiting_for=first.reason,
+                because=first.message[:1024],
+                until=until,
+                next=(command(view.run, "watch"),),
+            ),
+        }
+    )
+    wake_at = min(now + view.timing.scaled(LOOK_AGAIN), until)
+    return RunDecision(status=within_bounds(at_step(waiting)), effects=(EndRound(),), wake_at=wake_at)
 
 
 def _unreachable(

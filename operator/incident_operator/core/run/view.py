@@ -57,7 +57,10 @@ class CheckResult:
 
 @dataclass(frozen=True, kw_only=True)
 class FixResult:
-    """What a fix proposes: a plan to store, or why not. `gates` are those that close it now."""
+    """What a fix proposes: a plan to store, or why not. `gates` are those that close it now.
+
+    Shape: `for_now` is of one that is NotApplicable, where time alone may end that.
+    """
 
     name: str
     plan: RemediationPlan | None = None
@@ -65,6 +68,7 @@ class FixResult:
     reason: str | None = None
     message: str = ""
     gates: tuple[GateVerdict, ...] = ()
+    for_now: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
