@@ -47,8 +47,8 @@ test: setup ## Run every test
 crds: setup ## Generate crds/ from the models
 	$(BIN)/python -m incident_operator.api.crd crds
 
-docs: setup ## Write docs/catalogue.md and docs/runbooks/ from the code and the runbooks
-	$(BIN)/python -m tests.repo.catalogue_page
+docs: setup ## Write docs/actions/ and docs/runbooks/ from the code and the runbooks
+	$(BIN)/python -m tests.repo.action_pages
 	$(BIN)/python -m tests.repo.runbook_pages
 
 up: setup ## Start the whole stack on this machine and leave it running

@@ -100,6 +100,8 @@ class Pipeline:
         if principal is not None and (fault is None or fault.when == "after"):
             with self.lock:
                 self.trail.record(call, principal, at, reply)
+                for service in self.services:
+                    service.answered(call, at, reply)
         return None if fault is not None and fault.mode == "timeout" else reply
 
     def _permitted(self, call: Call, principal: Principal) -> tuple[Reply, tuple[Any, Any] | None]:

@@ -20,7 +20,7 @@ METRICS_DELAY = timedelta(seconds=60)
 TRAIL_DELAY = timedelta(seconds=300)
 NAMESPACE = "AWS/Lambda"
 #: What is measured here; all other namespaces are what somebody put there, and moto keeps them.
-MEASURED = frozenset({NAMESPACE, "AWS/ApplicationELB", "AWS/EC2", "AWS/ApiGateway", "AWS/WAFV2", "AWS/SES"})
+MEASURED = frozenset({NAMESPACE, "AWS/ApplicationELB", "AWS/EC2", "AWS/ApiGateway", "AWS/WAFV2", "AWS/SES", "AWS/S3"})
 _PERIODS = frozenset({1, 5, 10, 20, 30})
 _UNITS = {"Duration": "Milliseconds", "TargetResponseTime": "Seconds", "CPUUtilization": "Percent"}
 

@@ -113,6 +113,7 @@ SAMPLES: Mapping[str, Sample] = {
             "bucket": "images",
             "canaries": ["a.jpg", "b.jpg"],
             "privateObject": "invoice.pdf",
+            "metricsFilter": "images",
             "roleArn": "arn:aws:iam::123456789012:role/web-role",
             "requiredAccess": [{"actions": ["s3:GetObject"], "resources": ["arn:aws:s3:::images/*"]}],
         },

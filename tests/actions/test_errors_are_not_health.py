@@ -167,7 +167,14 @@ def ask(runbook: ClusterRunbook, check: Check, reader: Any) -> Answer:
     parameters, problems = bind_parameters(runbook.spec, dict(sample.parameters))
     assert problems == ()
     checks = {name: {"output": dict(output)} for name, output in sample.outputs.items()}
-    variables = {"parameters": parameters, "checks": checks, "findings": [], "incident": {}, "now": NOW.isoformat()}
+    incident = {"detectedAt": NOW.isoformat()}
+    variables = {
+        "parameters": parameters,
+        "checks": checks,
+        "findings": [],
+        "incident": incident,
+        "now": NOW.isoformat(),
+    }
     action: Any = check_action(check.action)
     bound = bind_inputs(infos()[check.action], check.inputs, [p.name for p in runbook.spec.parameters])
     rendered = render(bound, "input", variables)

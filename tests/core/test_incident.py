@@ -295,6 +295,25 @@ def test_runs_tell_of_diagnosis_cause_impact_and_mend() -> None:
     assert life.status.phase == IncidentPhase.MITIGATED
 
 
+def test_an_estimate_is_told_as_one_and_gives_way() -> None:
+    """What was measured replaces it, in the peak as well; none replaces what was measured or what a person said."""
+    life = Life(FRIDAY_NIGHT).turn()
+
+    def told(method: str, percent: float) -> tuple[str, float | None, float | None]:
+        life.runs = (ran(impact={"summary": f"{percent}%", "method": method, "percent": percent}),)
+        life.turn()
+        assert life.status.impact is not None
+        return life.status.impact.method, life.status.impact.percent, life.status.impact.peak
+
+    assert told("Measured", 0) == ("Measured", 0, 0)
+    assert told("Estimated", 100) == ("Estimated", 100, 100)
+    assert told("Measured", 34) == ("Measured", 34, 34)
+    assert told("Estimated", 90) == ("Measured", 34, 34)
+    life.say("SetImpact", percent=15)
+    assert told("Estimated", 90) == ("Person", 15, 34)
+    assert told("Measured", 40) == ("Person", 15, 40)
+
+
 def test_three_runs_are_one_incident_that_ends_with_the_last() -> None:
     """One clock; it is over when no run is at work and the one that ended last brought users back."""
     life = Life(FRIDAY_NIGHT).turn()

@@ -104,6 +104,22 @@ def test_a_worst_whose_instant_nobody_stored_is_not_told_as_a_first() -> None:
     assert worse(old, None) == worse(None, old) == worse(old, old.model_copy(update={"summary": "x"})) == old
 
 
+def test_what_is_measured_goes_before_what_was_estimated() -> None:
+    """Until a fix is applied: what is measured after it is not of the outage. That none failed refutes no estimate."""
+    estimate = Impact(summary="about 100%", method="Estimated", failed=3, total=3, percent=100)
+    measured = Impact(summary="34% of requests failed (34 of 100)", failed=34, total=100, percent=34)
+    none = Impact(summary="0% of requests failed (0 of 100)", failed=0, total=100, percent=0)
+    run = started(impact=estimate, diagnosis=1)
+    found = decide(run, a_round(impact=measured)).status.impact
+    assert found == measured.model_copy(update={"measured_at": NOW}), "with no first: that was no measurement"
+    assert decide(started(impact=found, diagnosis=1), a_round(impact=estimate)).status.impact == found
+    assert decide(run, a_round(impact=none)).status.impact == estimate
+    helped = ended(PlanState.HELPED, hash="1" * 64)
+    helped = helped.model_copy(update={"status": helped.status.model_copy(update={"applied_at": NOW})})
+    assert decide(run, a_round(impact=measured), plans=(helped,)).status.impact == estimate
+    assert impact_in_words(estimate) == "about 100% of requests failed (estimated)"
+
+
 def test_waiting_does_not_fill_the_timeline() -> None:
     """The same said again by the same source is no news; something else in between makes it none either."""
     once = told_anew((), NOW, "Planned", "restore", "plan p")

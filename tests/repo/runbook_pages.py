@@ -11,12 +11,13 @@ from incident_operator.actions.catalogue import catalogue, fix_action
 from incident_operator.api.meta import format_duration
 from incident_operator.api.runbook import Check, ClusterRunbook, Fix, HistoricalIncident, Parameter, RunbookSpec, Step
 from incident_operator.core.run.recovery import RECOVERY_WITHIN, STABLE_FOR, STABLE_FOR_SEVERE
+from tests.repo.action_pages import link
 from tests.repo.files import ROOT
 
 SOURCES = ROOT / "manifests" / "runbooks"
 PAGES = ROOT / "docs" / "runbooks"
 #: Inputs without which a check can't have the finding: a metric without a threshold is only read.
-_ONLY_WITH = {"ThresholdBreached": "threshold", "MetricStale": "staleAfter"}
+_ONLY_WITH = {"ThresholdBreached": "threshold", "BaselineBreached": "baselineTolerance", "MetricStale": "staleAfter"}
 
 
 def runbooks() -> dict[str, RunbookSpec]:
@@ -113,7 +114,7 @@ def _named(check: Check) -> str:
 
 
 def _link(action: str) -> str:
-    return f"[{action}](../catalogue.md#{action.replace('.', '')})"
+    return f"[{action}](../actions/{link(action)})"
 
 
 def _check(check: Check, given: set[str]) -> Iterator[str]:

@@ -7,6 +7,7 @@ goes on without anybody's call: health checks, replacements, failovers.
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from ..clock import Clock
@@ -61,6 +62,9 @@ class Service:
     def touched(self, call: Call, account: str) -> Any:
         """Return the present state of what a changing call of this service is about; None for what has none."""
         return None
+
+    def answered(self, call: Call, at: datetime, reply: Reply) -> None:
+        """Learn how a call was answered that began at an instant; every call, for whoever measures some of them."""
 
     def told(self, what: str, wanted: Mapping[str, Any]) -> bool:
         """Learn how the world outside AWS is, from a test; return False for what is no concern of this service.

@@ -1,6 +1,7 @@
-"""S3 where moto keeps records only: public access that is really blocked, and what a policy is."""
+"""S3 where moto keeps records only: public access that is really blocked, what a policy is, and request metrics."""
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 from moto.s3.models import PublicAccessBlock, s3_backends
@@ -10,7 +11,8 @@ from ..authorization import bucket_named
 from ..identity import Principal
 from ..policies import is_public
 from ..wire import Call, Refused, Reply
-from .service import Handler, Service
+from .request_metrics import RequestMetrics
+from .service import Handler, Parts, Service
 
 Forward = Callable[[], Reply]
 
@@ -18,25 +20,41 @@ Forward = Callable[[], Reply]
 class Storage(Service):
     """Buckets: new ones block public access, as AWS makes them since April 2023."""
 
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+        self._metrics = RequestMetrics(parts)
+
     def handlers(self) -> Mapping[tuple[str, str], Handler]:
-        """Return the calls whose answer public access changes."""
+        """Return the calls whose answer public access changes, and those that moto does not know."""
         return {
+            **self._metrics.handlers(),
             ("s3", "CreateBucket"): _create_bucket,
             ("s3", "PutBucketPolicy"): _put_bucket_policy,
             ("s3", "GetBucketPolicyStatus"): _get_bucket_policy_status,
         }
 
     def dump(self, account: str) -> Mapping[str, Any]:
-        """Return blocks and tags by bucket; policies and objects are in the common part."""
+        """Return blocks, tags and filters of metrics by bucket; policies and objects are in the common part."""
         buckets = s3_backends[account]["aws"].buckets
-        return {"publicAccess": {name: _access(account, buckets[name]) for name in sorted(buckets)}}
+        filters = {name: self._metrics.of(buckets[name]) for name in sorted(buckets)}
+        return {
+            "publicAccess": {name: _access(account, buckets[name]) for name in sorted(buckets)},
+            "requestMetrics": {name: found for name, found in filters.items() if found},
+        }
 
     def touched(self, call: Call, account: str) -> Any:
-        """Return the block or the tags that a call changes."""
-        if call.service != "s3" or not ("PublicAccessBlock" in call.operation or "Tagging" in call.operation):
+        """Return the block, the tags or the filters that a call changes."""
+        if call.service != "s3" or not any(w in call.operation for w in ("PublicAccessBlock", "Tagging", "Metrics")):
             return None
         bucket = bucket_named(call.arguments.get("Bucket", ""))
+        if bucket is not None and "Metrics" in call.operation:
+            return self._metrics.of(bucket)
         return _access(account, bucket) if bucket is not None else None
+
+    def answered(self, call: Call, at: datetime, reply: Reply) -> None:
+        """Count the request."""
+        if call.service == "s3":
+            self._metrics.count(call, at, reply)
 
 
 def _create_bucket(call: Call, principal: Principal, forward: Forward) -> Reply:

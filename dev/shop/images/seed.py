@@ -14,6 +14,9 @@ from ..shop import DEFAULT_ACCOUNT, Shop
 PRODUCTS = tuple(f"products/{number}.jpg" for number in range(1001, 1007))
 PRIVATE = "suppliers/price-list.csv"
 SID = "PublicReadGetObject"
+#: Under which S3 counts requests for images (CloudWatch's FilterId), and what their keys begin with.
+METRICS = "product-images"
+_MEASURED = "products/"
 TAG = ("data-classification", "public-dataset")
 #: Who releases images and their policy, and the operator's own role for them.
 MEDIA = "media"
@@ -33,7 +36,7 @@ def bucket_arn(shop: Shop) -> str:
 
 def seed(shop: Shop, state_dir: Path) -> Shop:
     """Make all that is not there beside a seeded shop, write `shop.json`, return the shop with the media team's key."""
-    for part in (bucket, people, block, tags, policy):
+    for part in (bucket, metrics, people, block, tags, policy):
         part(shop)
     seeded = shop.with_keys({MEDIA: key_of(shop, MEDIA, MEDIA)})
     seeded.save(state_dir)
@@ -50,6 +53,15 @@ def bucket(shop: Shop) -> None:
             s3.put_object(Bucket=name, Key=key, Body=_JPEG, ContentType="image/jpeg", Tagging="=".join(TAG))
     if PRIVATE not in there:
         s3.put_object(Bucket=name, Key=PRIVATE, Body=b"sku,price\n", ContentType="text/csv")
+
+
+def metrics(shop: Shop) -> None:
+    """What customers ask for is counted: a bucket has no request metrics by itself."""
+    s3, name = shop.client("s3"), bucket_of(shop)
+    wanted = {"Id": METRICS, "Filter": {"Prefix": _MEASURED}}
+    found = s3.list_bucket_metrics_configurations(Bucket=name).get("MetricsConfigurationList", ())
+    if wanted not in found:
+        s3.put_bucket_metrics_configuration(Bucket=name, Id=METRICS, MetricsConfiguration=wanted)
 
 
 def people(shop: Shop) -> None:

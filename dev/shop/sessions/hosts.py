@@ -11,9 +11,12 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from time import monotonic
 
 from botocore.exceptions import BotoCoreError, ClientError
+
+from incident_operator.adapters.clock import Clock
 
 from ..fleet import Directory, Host
 from ..shop import Shop
@@ -22,6 +25,11 @@ from .place import CLINGING, FAILED, FAILING, FLEET, HANDLING, HIT_RATE, HOSTS, 
 
 #: Carts of one customer; they are asked for in turn.
 _CARTS = 10
+#: The hit rate of an ordinary day, as far back as a baseline reaches (an hour, a quarter of an hour before detection),
+#: so often that any time scale finds samples of it.
+_USUAL = 0.97
+_PAST, _EVERY = timedelta(minutes=90), timedelta(seconds=10)
+_AT_ONCE = 500
 
 
 def seed(shop: Shop, *, clinging: int) -> None:
@@ -38,6 +46,23 @@ def launch_anew(shop: Shop) -> None:
     """End all hosts, and launch them as they were: half of them with a client that handles no failover."""
     FLEET.retire(shop)
     seed(shop, clinging=HOSTS // 2)
+
+
+def remember(shop: Shop, now: datetime) -> None:
+    """Publish the hit rate of the time before there were these hosts, unless that time has samples of its own."""
+    first = now - _PAST
+    known = shop.client("cloudwatch").get_metric_statistics(
+        Namespace=NAMESPACE, MetricName=HIT_RATE, StartTime=first, EndTime=now, Period=60, Statistics=["SampleCount"]
+    )
+    if known["Datapoints"]:
+        return
+    past = [
+        {"MetricName": HIT_RATE, "Value": _USUAL, "Unit": "None", "Timestamp": first + number * _EVERY}
+        for number in range(_PAST // _EVERY)
+    ]
+    client = shop.client("cloudwatch", "sessions")
+    for start in range(0, len(past), _AT_ONCE):
+        client.put_metric_data(Namespace=NAMESPACE, MetricData=past[start : start + _AT_ONCE])
 
 
 @dataclass(kw_only=True)
@@ -164,6 +189,7 @@ class Hosts:
 @contextlib.contextmanager
 def hosts(shop: Shop, *, clinging: int = HOSTS // 2, rate: float = 10) -> Iterator[Hosts]:
     """Launch the hosts, and let customers come to each, `rate` a second."""
+    remember(shop, Clock().now())
     seed(shop, clinging=clinging)
     directory = Directory(shop=shop, fleet=FLEET)
     customers = tuple(Customer(slot=slot, directory=directory, rate=rate) for slot in range(HOSTS))

@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from ..api.meta import Risk
-from ..api.plan import Call, DiffLine, Guard, Read, Repeat, Undo, Verify
+from ..api.plan import Call, DiffLine, Guard, Read, Repeat, Undo
 from ..api.runbook import FindingKind
-from ..core.draft import Judgement, NotApplicable, PlanDraft
+from ..core.draft import Judgement, NotApplicable, PlanDraft, Waits
 from .base import ActionModel, CheckAction, Facts, FixAction, Found, Output, ReasonInfo, Unclear, register
 from .credentials import EFFECT_AFTER, RECORD_DELAY, Count, CredentialInputs, from_where, masked, top
 from .ports import NotFound, Reader
@@ -333,6 +333,7 @@ class DisableKey(FixAction[ApiKeyInputs, ApiKeyFacts]):
     writes = ("apigateway:PATCH",)
     risk = "Disruptive: whoever uses the key is refused at once. Never automatic."
     undo = "Only on a person's word: the key is enabled again."
+    waits = Waits(wait=RECORD_DELAY, every=timedelta(minutes=1), deadline=timedelta(minutes=30))
     reasons: ClassVar[Mapping[str, ReasonInfo]] = {
         "KeyUnknown": ReasonInfo(doc="There is no such key in the account and region."),
         "AlreadyDisabled": ReasonInfo(doc="The key can't be used any more."),
@@ -363,12 +364,7 @@ class DisableKey(FixAction[ApiKeyInputs, ApiKeyFacts]):
             touches=(facts.arn,),
             risk=Risk.DISRUPTIVE,
             region=inputs.region,
-            verify=Verify(
-                signal=f"no request with {inputs.label} is answered later than a minute after",
-                wait=RECORD_DELAY,
-                every=timedelta(minutes=1),
-                deadline=timedelta(minutes=30),
-            ),
+            verify=self.waits.verify(f"no request with {inputs.label} is answered later than a minute after"),
             diff=(DiffLine(what=label, before="enabled", after="disabled"),),
             undo=Undo(
                 calls=(self._call(inputs, facts.arn, enabled=True),),

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from ..api.meta import Duration, Risk, parse_instant
-from ..api.plan import Call, DiffLine, Downstream, Guard, Hazard, Precondition, Repeat, Undo, Verify
-from ..core.draft import Judgement, NotApplicable, PlanDraft
+from ..api.plan import Call, DiffLine, Downstream, Guard, Hazard, Precondition, Repeat, Undo
+from ..core.draft import Judgement, NotApplicable, PlanDraft, Waits
 from ..core.gates import DOWNSTREAM_SHARE
 from .autoscaling import (
     CALL_TIMEOUT,
@@ -93,6 +93,7 @@ class SuspendProcesses(FixAction[ProcessInputs, ProcessFacts]):
     writes = ("autoscaling:SuspendProcesses", "autoscaling:ResumeProcesses")
     risk = "Low: users notice nothing; unhealthy instances stay until the process is resumed."
     undo = "The processes are resumed."
+    waits = Waits(wait=timedelta(seconds=10), every=timedelta(seconds=10), deadline=timedelta(minutes=2))
     reasons: ClassVar[Mapping[str, ReasonInfo]] = {
         "AlreadySuspended": ReasonInfo(doc="The group does not do it already."),
     }
@@ -114,12 +115,7 @@ class SuspendProcesses(FixAction[ProcessInputs, ProcessFacts]):
             touches=(group.arn,),
             risk=Risk.LOW,
             region=group.region,
-            verify=Verify(
-                signal=f"{', '.join(wanted)} of {group.name} is suspended",
-                wait=timedelta(seconds=10),
-                every=timedelta(seconds=10),
-                deadline=timedelta(minutes=2),
-            ),
+            verify=self.waits.verify(f"{', '.join(wanted)} of {group.name} is suspended"),
             diff=tuple(DiffLine(what=f"{p} of {group.name}", before="on", after="suspended") for p in wanted),
             undo=Undo(
                 calls=(process_call("resume_processes", group, wanted),),
@@ -177,6 +173,7 @@ class ResumeProcesses(FixAction[ResumeInputs, ResumeFacts]):
     writes = ("autoscaling:ResumeProcesses", "autoscaling:SuspendProcesses", "autoscaling:SetInstanceHealth")
     risk = "Low: the group may launch, replace or scale in at once what it was kept from."
     undo = "The processes are suspended again."
+    waits = Waits(wait=timedelta(seconds=10), every=timedelta(seconds=20), deadline=timedelta(minutes=10))
     reasons: ClassVar[Mapping[str, ReasonInfo]] = {
         "NotSuspended": ReasonInfo(doc="None of the processes is suspended."),
         "AllFailAlike": ReasonInfo(doc="Every target fails alike: the group would replace all of them, over and over."),
@@ -212,11 +209,8 @@ class ResumeProcesses(FixAction[ResumeInputs, ResumeFacts]):
             risk=Risk.LOW,
             region=group.region,
             ask_because=() if facts.recent else ("SuspendedBefore",),
-            verify=Verify(
-                signal=f"{', '.join(wanted)} of {group.name} goes on, and the group has what it should have",
-                wait=timedelta(seconds=10),
-                every=timedelta(seconds=20),
-                deadline=timedelta(minutes=10),
+            verify=self.waits.verify(
+                f"{', '.join(wanted)} of {group.name} goes on, and the group has what it should have",
             ),
             diff=(
                 *(DiffLine(what=f"health mark of {id_}", before="Unhealthy", after="Healthy") for id_ in marked),
@@ -314,6 +308,12 @@ class SetCapacity(FixAction[CapacityInputs, CapacityFacts]):
     writes = ("autoscaling:UpdateAutoScalingGroup",)
     risk = "Low: users notice nothing; it costs more, and each instance opens connections to the database."
     undo = "The minimum is as it was; the group's policies, or a person, scale in again."
+    waits = Waits(
+        wait=timedelta(seconds=60),
+        every=timedelta(seconds=20),
+        deadline=timedelta(minutes=15) + _USERS_WINDOW,
+        longer="the group's grace period is waited for first, and 10m at least are left after it",
+    )
     reasons: ClassVar[Mapping[str, ReasonInfo]] = {
         "AtTheMaximum": ReasonInfo(doc="The group has the most instances that it may have."),
         "NotMore": ReasonInfo(doc="The group has as many already: capacity is never lowered here."),
@@ -368,12 +368,10 @@ class SetCapacity(FixAction[CapacityInputs, CapacityFacts]):
                     ("DesiredCapacity", group.desired),
                 )
             ),
-            verify=Verify(
-                signal=f"{wanted} instances of {group.name} are in service and healthy, and users are served",
-                wait=timedelta(seconds=group.grace) + timedelta(seconds=60),
-                every=timedelta(seconds=20),
-                deadline=max(timedelta(minutes=15), timedelta(seconds=group.grace) + timedelta(minutes=5))
-                + _USERS_WINDOW,
+            verify=self.waits.verify(
+                f"{wanted} instances of {group.name} are in service and healthy, and users are served",
+                first=timedelta(seconds=group.grace),
+                at_least=timedelta(seconds=group.grace) + timedelta(minutes=5) + _USERS_WINDOW,
             ),
             diff=(
                 DiffLine(what=f"desired capacity of {group.name}", before=str(group.desired), after=str(wanted)),

@@ -11,8 +11,8 @@ from typing import ClassVar
 from pydantic import Field
 
 from ..api.meta import Risk
-from ..api.plan import Call, Capacity, DiffLine, Repeat, Verify
-from ..core.draft import Judgement, NotApplicable, PlanDraft
+from ..api.plan import Call, Capacity, DiffLine, Repeat
+from ..core.draft import Judgement, NotApplicable, PlanDraft, Waits
 from .autoscaling import CALL_TIMEOUT, MAX_REPLACED, Fleet, ScalingGroupInputs, read_serving
 from .base import Facts, FixAction, ReasonInfo, register
 from .migrations import REASONS, ConnectionName, Sessions, migration, read_sessions
@@ -20,6 +20,12 @@ from .ports import Reader
 
 #: What a replacement takes besides the group's grace period: boot, registration, the first health checks.
 SETTLE = timedelta(seconds=150)
+_WAITS = Waits(
+    wait=timedelta(seconds=30),
+    every=timedelta(seconds=20),
+    deadline=SETTLE + timedelta(minutes=12),
+    longer="the group's grace period is added to the end",
+)
 
 # --- autoscaling.replace-instances, autoscaling.recycle-instances -----------------------------------------------------
 
@@ -70,7 +76,6 @@ def not_replaced(gone: Sequence[str], before: Fleet, now: Fleet, wanted: int) ->
 def replacing_draft(title: str, fleet: Fleet, ids: Sequence[str], *, wanted: int, healthy_after: int) -> PlanDraft:
     """Return the plan that replaces these instances, one after the other. `wanted`: so many serve in the end."""
     group = fleet.group
-    each = timedelta(seconds=group.grace) + SETTLE
     return PlanDraft(
         title=title,
         calls=terminate_calls(fleet, ids),
@@ -79,11 +84,9 @@ def replacing_draft(title: str, fleet: Fleet, ids: Sequence[str], *, wanted: int
         region=group.region,
         common_cause=fleet.alike,
         capacity=Capacity(healthy_before=len(fleet.serving), healthy_after=healthy_after, minimum=group.minimum),
-        verify=Verify(
-            signal=f"{wanted} instances of {group.name} are in service and healthy, none of them one of these",
-            wait=timedelta(seconds=30),
-            every=timedelta(seconds=20),
-            deadline=each + timedelta(minutes=12),
+        verify=_WAITS.verify(
+            f"{wanted} instances of {group.name} are in service and healthy, none of them one of these",
+            at_least=timedelta(seconds=group.grace) + _WAITS.deadline,
         ),
         diff=tuple(DiffLine(what=f"instance {id_}", before="in the group", after="replaced") for id_ in ids),
         irreversible="a terminated instance is gone; the group launches another in its place",
@@ -108,6 +111,7 @@ class ReplaceInstances(FixAction[ReplaceInputs, FleetFacts]):
     writes = ("autoscaling:TerminateInstanceInAutoScalingGroup",)
     risk = "Disruptive: what runs on those instances ends; each replacement serves before the next one goes."
     undo = "None: a terminated instance is gone."
+    waits = _WAITS
     reasons: ClassVar[Mapping[str, ReasonInfo]] = {
         "NotOfTheGroup": ReasonInfo(doc="None of these instances is in the group and fails to serve."),
         "LaunchesSuspended": ReasonInfo(doc="The group is told not to launch: nothing would come in their place."),
@@ -199,6 +203,7 @@ class RecycleInstances(FixAction[RecycleInputs, RecycleFacts]):
     writes = ("autoscaling:TerminateInstanceInAutoScalingGroup",)
     risk = "Disruptive: one instance less serves at a time, and the new ones begin with cold caches."
     undo = "None: a terminated instance is gone; the group's size is never changed."
+    waits = _WAITS
     reasons: ClassVar[Mapping[str, ReasonInfo]] = {
         **REASONS,
         "NoInstances": ReasonInfo(doc="None of these hosts is an instance of the group that is in service."),

@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from ..api.meta import Duration, Risk, parse_instant
-from ..api.plan import Call, Capacity, DiffLine, Guard, Hazard, Repeat, Undo, Verify
-from ..core.draft import Judgement, NotApplicable, PlanDraft
+from ..api.plan import Call, Capacity, DiffLine, Guard, Hazard, Repeat, Undo
+from ..core.draft import Judgement, NotApplicable, PlanDraft, Waits
 from ..core.filling import from_now, named_for_plan
 from .autoscaling import CALL_TIMEOUT, Fleet, ScalingGroup, ScalingGroupInputs, read_serving, reading
 from .autoscaling_instances import SETTLE
@@ -112,6 +112,12 @@ class RecycleThroughZero(FixAction[ThroughZeroInputs, ThroughZeroFacts]):
     )
     risk = "Destructive: an outage by design; somebody must break the glass, and only in a total outage."
     undo = "The former size is restored: at once, or by AWS itself ten minutes after the first call."
+    waits = Waits(
+        wait=timedelta(seconds=30),
+        every=timedelta(seconds=20),
+        deadline=timedelta(minutes=7),
+        longer="the group's grace period and 5m are added to the end",
+    )
     reasons: ClassVar[Mapping[str, ReasonInfo]] = {
         **REASONS,
         "NotTotalOutage": ReasonInfo(doc="Requests succeed, or an instance can be used: recycle one by one."),
@@ -211,11 +217,9 @@ class RecycleThroughZero(FixAction[ThroughZeroInputs, ThroughZeroFacts]):
             common_cause=facts.fleet.alike,
             # Nobody is served now: that is what was measured.
             capacity=Capacity(healthy_before=0, healthy_after=0, minimum=group.minimum),
-            verify=Verify(
-                signal=f"{group.desired} instances of {group.name} are in service and healthy, none of them of before",
-                wait=timedelta(seconds=30),
-                every=timedelta(seconds=20),
-                deadline=patience + timedelta(minutes=7),
+            verify=self.waits.verify(
+                f"{group.desired} instances of {group.name} are in service and healthy, none of them of before",
+                at_least=patience + self.waits.deadline,
             ),
             diff=(
                 DiffLine(

@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from ..api.meta import Risk
-from ..api.plan import Call, DiffLine, Guard, Hazard, Read, Repeat, Undo, Verify, Volatile
-from ..core.draft import Judgement, NotApplicable, PlanDraft
+from ..api.plan import Call, DiffLine, Guard, Hazard, Read, Repeat, Undo, Volatile
+from ..core.draft import Judgement, NotApplicable, PlanDraft, Waits
 from .awslambda import FUNCTION_TIMEOUT, ErrorInputs, Function, FunctionInputs, read_errors, read_function
 from .base import Facts, FixAction, ReasonInfo, register
 from .ports import Reader
@@ -126,6 +126,7 @@ class RollbackAlias(FixAction[RollbackInputs, RollbackFacts]):
     writes = ("lambda:UpdateAlias",)
     risk = "Disruptive: every user is served by the older version at once."
     undo = "The alias points at the version it left."
+    waits = Waits(wait=timedelta(minutes=1), every=timedelta(seconds=30), deadline=timedelta(minutes=15))
     reasons: ClassVar[Mapping[str, ReasonInfo]] = {
         "NoAlias": ReasonInfo(doc="The function is not served by an alias."),
         "NoOlderVersion": ReasonInfo(doc="There is no version below the current one."),
@@ -166,12 +167,7 @@ class RollbackAlias(FixAction[RollbackInputs, RollbackFacts]):
             touches=(facts.arn,),
             risk=Risk.DISRUPTIVE,
             region=inputs.where,
-            verify=Verify(
-                signal=f"{inputs.min_invocations} invocations of {inputs.label} without an error",
-                wait=timedelta(minutes=1),
-                every=timedelta(seconds=30),
-                deadline=timedelta(minutes=15),
-            ),
+            verify=self.waits.verify(f"{inputs.min_invocations} invocations of {inputs.label} without an error"),
             diff=(DiffLine(what=f"alias {inputs.label}", before=facts.current, after=target),),
             undo=Undo(
                 calls=(undo,),
@@ -261,6 +257,7 @@ class SetConfiguration(FixAction[SetConfigurationInputs, SettingFacts]):
     )
     risk = "Disruptive: users are served by the new setting at once, and it may cost more."
     undo = "The setting is as it was; an alias points at the version it left."
+    waits = Waits(wait=timedelta(minutes=1), every=timedelta(seconds=30), deadline=timedelta(minutes=15))
     writes = (
         "lambda:UpdateFunctionConfiguration",
         "lambda:PublishVersion",
@@ -359,12 +356,7 @@ class SetConfiguration(FixAction[SetConfigurationInputs, SettingFacts]):
             risk=Risk.DISRUPTIVE,
             hazards=(Hazard.COST,),
             region=inputs.where,
-            verify=Verify(
-                signal=signal,
-                wait=timedelta(minutes=1),
-                every=timedelta(seconds=30),
-                deadline=timedelta(minutes=15),
-            ),
+            verify=self.waits.verify(signal),
             diff=(
                 DiffLine(what=f"{inputs.setting} of {inputs.label}", before=f"{before}{unit}", after=f"{after}{unit}"),
             ),

@@ -19,7 +19,7 @@ from pydantic.alias_generators import to_camel
 
 from ..api.plan import Call
 from ..api.runbook import FindingKind
-from ..core.draft import Judgement, NotApplicable, PlanDraft
+from ..core.draft import Judgement, NotApplicable, PlanDraft, Waits
 from .ports import Reader
 
 
@@ -140,6 +140,8 @@ class FixAction(Action[I, F]):
     #: What it may cost, and how it is put back, for people who choose it; each plan says both exactly.
     risk: ClassVar[str] = ""
     undo: ClassVar[str] = ""
+    #: How long it is judged: `self.waits.verify(signal)` is what its plans say.
+    waits: ClassVar[Waits]
 
     @abstractmethod
     def plan(self, inputs: I, facts: F) -> PlanDraft | NotApplicable:

@@ -37,6 +37,7 @@ _FILES = (
     "rds",
     "rds_replica",
     "s3",
+    "s3_requests",
     "tcp",
     "waf",
 )

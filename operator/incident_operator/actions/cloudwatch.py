@@ -1,4 +1,4 @@
-"""CloudWatch: one metric against a threshold; whether alarms work. Missing, too few or too old is never health.
+"""CloudWatch: one metric against a threshold or what was usual; whether alarms work. Missing or old is never health.
 
 `StateReasonData` of an alarm is not looked at: it stands still while the state does, so an alarm that has long been OK
 would say nothing of today. The samples of the metric that it watches do. Source: CloudWatch, DescribeAlarms.
@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from ..api.meta import Duration, parse_instant
+from ..api.meta import Duration, Instant, parse_instant
 from .base import ActionModel, CheckAction, Facts, Found, Inputs, Output, ReasonInfo, Unclear, register
 from .ports import Reader, ReadError
 from .traffic import metric_period
@@ -22,6 +22,9 @@ class MetricInputs(Inputs):
 
     `stale_after`: of what comes all the time, that it came and comes no more is a finding; it is less than `window`.
     That nothing came at all is none: nobody knows then whether it should have.
+    `baselineTolerance`: by how much the newest sample may be beyond what was usual, on the side of `comparison`. Usual
+    is the average over `baselineWindow`, which ends `baselineLead` before `baselineUntil`, the incident's detection: it
+    began before somebody saw it. A `threshold` that is given goes before it, and then no baseline is read.
     """
 
     namespace: str
@@ -35,7 +38,16 @@ class MetricInputs(Inputs):
     stale_after: Duration | None = None
     comparison: Literal["GreaterThan", "LessThan"] = "GreaterThan"
     threshold: float | None = None
+    baseline_tolerance: float | None = Field(None, ge=0)
+    baseline_until: Instant | None = None
+    baseline_window: Duration = timedelta(hours=1)
+    baseline_lead: Duration = timedelta(minutes=15)
     region: str | None = None
+
+    @property
+    def by_baseline(self) -> bool:
+        """Whether the newest sample is compared with what was usual."""
+        return self.baseline_tolerance is not None and self.threshold is None
 
 
 class MetricFacts(Facts):
@@ -50,10 +62,12 @@ class MetricFacts(Facts):
     looked_at: datetime
     too_old: bool = False
     stale: bool = False
+    baseline: float | None = None
+    baseline_samples: int = 0
 
 
 class MetricOutput(Output):
-    """The same for expressions; the newest sample's age in seconds."""
+    """The same for expressions; the newest sample's age in seconds; what was usual, where that was asked for."""
 
     samples: int
     latest: float | None = None
@@ -61,11 +75,12 @@ class MetricOutput(Output):
     total: float = 0
     highest: float | None = None
     lowest: float | None = None
+    baseline: float | None = None
 
 
 @register
 class Metric(CheckAction[MetricInputs, MetricFacts]):
-    """One metric over a window, against a threshold."""
+    """One metric over a window, against a threshold or what was usual before the incident."""
 
     name = "cloudwatch.metric"
     title = "A metric"
@@ -74,33 +89,25 @@ class Metric(CheckAction[MetricInputs, MetricFacts]):
     reads = ("cloudwatch:GetMetricData",)
     reasons: ClassVar[Mapping[str, ReasonInfo]] = {
         "ThresholdBreached": ReasonInfo(doc="The newest sample is beyond the threshold."),
+        "BaselineBreached": ReasonInfo(
+            doc="The newest sample is further beyond what was usual before the incident than it may be."
+        ),
         "MetricStale": ReasonInfo(
             doc="The metric came, and comes late or no more: what rests on it is blind.", root_cause=True
         ),
     }
 
     def observe(self, inputs: MetricInputs, reader: Reader) -> MetricFacts:
-        """Read the samples."""
+        """Read the samples, and those from before the incident where they are compared. Errors: ReadError."""
         start = (reader.now - reader.scaled(inputs.window)).replace(microsecond=0)
-        query = {
-            "Id": "metric",
-            "MetricStat": {
-                "Metric": {
-                    "Namespace": inputs.namespace,
-                    "MetricName": inputs.metric_name,
-                    "Dimensions": [{"Name": n, "Value": v} for n, v in sorted(inputs.dimensions.items())],
-                },
-                "Period": metric_period(reader.scaled(inputs.period)),
-                "Stat": inputs.statistic,
-            },
-        }
-        arguments = {
-            "MetricDataQueries": [query],
-            "StartTime": start.isoformat(),
-            "EndTime": (reader.now.replace(microsecond=0) + timedelta(seconds=1)).isoformat(),
-        }
-        series = reader.aws("cloudwatch", "get_metric_data", arguments, region=inputs.region)
-        pairs = sorted((str(t), float(v)) for s in series for t, v in zip(s["at"], s["values"], strict=True))
+        now = _between(inputs, reader, start, reader.now.replace(microsecond=0) + timedelta(seconds=1))
+        usual: Sequence[float] = ()
+        if inputs.by_baseline and inputs.baseline_until is not None:
+            end = (inputs.baseline_until - reader.scaled(inputs.baseline_lead)).replace(microsecond=0)
+            before = _between(inputs, reader, end - reader.scaled(inputs.baseline_window), end)
+            reader.prefetch("cloudwatch", "get_metric_data", now, before, region=inputs.region)
+            usual = [value for _, value in _samples(inputs, reader, before)]
+        pairs = _samples(inputs, reader, now)
         values = [v for _, v in pairs]
         latest_at = parse_instant(pairs[-1][0]) if pairs else None
         age = reader.now - latest_at if latest_at is not None else timedelta(0)
@@ -112,6 +119,8 @@ class Metric(CheckAction[MetricInputs, MetricFacts]):
             highest=max(values, default=None),
             lowest=min(values, default=None),
             looked_at=reader.now,
+            baseline=sum(usual) / len(usual) if usual else None,
+            baseline_samples=len(usual),
             too_old=age > reader.scaled(inputs.max_age),
             stale=inputs.stale_after is not None and age > reader.scaled(inputs.stale_after),
         )
@@ -125,6 +134,7 @@ class Metric(CheckAction[MetricInputs, MetricFacts]):
             total=facts.total,
             highest=facts.highest,
             lowest=facts.lowest,
+            baseline=round(facts.baseline, 6) if facts.baseline is not None else None,
         )
 
     def findings(self, inputs: MetricInputs, facts: MetricFacts) -> Sequence[Found] | Unclear:
@@ -139,16 +149,64 @@ class Metric(CheckAction[MetricInputs, MetricFacts]):
         if facts.too_old:
             message = f"{name}: the newest sample is of {facts.latest_at:%H:%M:%S}Z"
             return Unclear(reason="SamplesTooOld", message=message)
-        if inputs.threshold is None or facts.latest is None:
+        if facts.latest is None:
             return []
-        beyond = (
-            facts.latest > inputs.threshold if inputs.comparison == "GreaterThan" else facts.latest < inputs.threshold
-        )
-        if not beyond:
+        if inputs.by_baseline:
+            return self._against_baseline(inputs, facts, facts.latest)
+        if inputs.threshold is None or not _is_beyond(inputs, facts.latest, inputs.threshold):
             return []
-        side = "above" if inputs.comparison == "GreaterThan" else "below"
-        message = f"{name} is {facts.latest:g}, {side} {inputs.threshold:g}"
+        message = f"{name} is {facts.latest:g}, {_SIDES[inputs.comparison]} {inputs.threshold:g}"
         return [Found(reason="ThresholdBreached", message=message, subject=inputs.metric_name)]
+
+    @staticmethod
+    def _against_baseline(inputs: MetricInputs, facts: MetricFacts, latest: float) -> Sequence[Found] | Unclear:
+        """Compare with what was usual; where nobody knows that, nothing is said of the newest sample."""
+        name = f"{inputs.namespace} {inputs.metric_name}"
+        if facts.baseline is None or facts.baseline_samples < inputs.min_samples:
+            message = (
+                f"{name}: {facts.baseline_samples} samples from before the incident, {inputs.min_samples} are needed: "
+                f"what is usual is not known, so {latest:g} is not judged"
+            )
+            return Unclear(reason="NoBaseline", message=message)
+        tolerance = inputs.baseline_tolerance or 0.0
+        bound = facts.baseline + (tolerance if inputs.comparison == "GreaterThan" else -tolerance)
+        if not _is_beyond(inputs, latest, bound):
+            return []
+        message = (
+            f"{name} is {latest:.4g}, more than {tolerance:g} {_SIDES[inputs.comparison]} "
+            f"the {facts.baseline:.4g} that was usual before the incident"
+        )
+        return [Found(reason="BaselineBreached", message=message, subject=inputs.metric_name)]
+
+
+_SIDES = {"GreaterThan": "above", "LessThan": "below"}
+
+
+def _is_beyond(inputs: MetricInputs, value: float, bound: float) -> bool:
+    return value > bound if inputs.comparison == "GreaterThan" else value < bound
+
+
+def _between(inputs: MetricInputs, reader: Reader, start: datetime, end: datetime) -> dict[str, Any]:
+    """Return the read of the metric between two instants."""
+    query = {
+        "Id": "metric",
+        "MetricStat": {
+            "Metric": {
+                "Namespace": inputs.namespace,
+                "MetricName": inputs.metric_name,
+                "Dimensions": [{"Name": n, "Value": v} for n, v in sorted(inputs.dimensions.items())],
+            },
+            "Period": metric_period(reader.scaled(inputs.period)),
+            "Stat": inputs.statistic,
+        },
+    }
+    return {"MetricDataQueries": [query], "StartTime": start.isoformat(), "EndTime": end.isoformat()}
+
+
+def _samples(inputs: MetricInputs, reader: Reader, asked: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """Return instants and values, oldest first. Errors: ReadError."""
+    series = reader.aws("cloudwatch", "get_metric_data", asked, region=inputs.region)
+    return sorted((str(t), float(v)) for s in series for t, v in zip(s["at"], s["values"], strict=True))
 
 
 # --- cloudwatch.alarm -------------------------------------------------------------------------------------------------

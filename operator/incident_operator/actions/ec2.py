@@ -13,8 +13,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from ..api.meta import Risk, parse_instant
-from ..api.plan import Call, DiffLine, Guard, Hazard, Read, Repeat, Undo, Verify
-from ..core.draft import GrantedPath, Judgement, NotApplicable, PlanDraft, Removal
+from ..api.plan import Call, DiffLine, Guard, Hazard, Read, Repeat, Undo
+from ..core.draft import GrantedPath, Judgement, NotApplicable, PlanDraft, Removal, Waits
 from .base import ActionModel, CheckAction, Facts, FixAction, Found, Inputs, Output, ReasonInfo, Unclear, register
 from .ports import ConnectFrom, Reader, ReadError
 from .tcp import judged
@@ -467,6 +467,7 @@ class RestoreRule(FixAction[FromPathInputs, RestoreFacts]):
     reads_from_instances = READS_FROM_INSTANCES
     risk = "Disruptive: it opens a way. It asks beyond what the grant calls restorable, and for an unknown actor."
     undo = "The rule is taken away again."
+    waits = Waits(wait=timedelta(seconds=10), every=timedelta(seconds=10), deadline=timedelta(minutes=2))
     writes = ("ec2:AuthorizeSecurityGroupIngress", "ec2:RevokeSecurityGroupIngress")
     reasons: ClassVar[Mapping[str, ReasonInfo]] = {
         "PathOpen": ReasonInfo(doc="The rules let every declared way through: what is closed is elsewhere."),
@@ -528,12 +529,7 @@ class RestoreRule(FixAction[FromPathInputs, RestoreFacts]):
             risk=Risk.DISRUPTIVE,
             hazards=(Hazard.GRANTS_ACCESS,),
             region=inputs.region,
-            verify=Verify(
-                signal=signal,
-                wait=timedelta(seconds=10),
-                every=timedelta(seconds=10),
-                deadline=timedelta(minutes=2),
-            ),
+            verify=self.waits.verify(signal),
             diff=(DiffLine(what=f"rules of {target}", after=f"TCP {path.port} from {source}"),),
             undo=Undo(
                 calls=(call("Revoke", f"take the rule for TCP {path.port} from {source} away from {target}"),),

@@ -13,9 +13,9 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from ..api.meta import Risk, parse_instant
-from ..api.plan import Call, DiffLine, Hazard, Repeat, Verify
+from ..api.plan import Call, DiffLine, Hazard, Repeat
 from ..api.runbook import FindingKind
-from ..core.draft import Judgement, NotApplicable, PlanDraft
+from ..core.draft import Judgement, NotApplicable, PlanDraft, Waits
 from .base import ActionModel, CheckAction, Facts, FixAction, Found, Inputs, Output, ReasonInfo, Unclear, register
 from .ports import NotFound, Reader, ReadError
 
@@ -305,6 +305,7 @@ class FailOver(FixAction[FailoverInputs, FailoverFacts]):
     reads = ("elasticache:DescribeReplicationGroups", "elasticache:DescribeEvents")
     risk = "Disruptive: writes that no replica has are lost, and the database bears the load of a cold cache."
     undo = "None: failing back is another failover."
+    waits = Waits(wait=timedelta(minutes=1), every=timedelta(seconds=20), deadline=timedelta(minutes=10))
     writes = ("elasticache:TestFailover", "elasticache:ModifyReplicationGroup")
     reasons: ClassVar[Mapping[str, ReasonInfo]] = {
         "ReplicationGroupMissing": ReasonInfo(doc="There is no such replication group."),
@@ -353,12 +354,7 @@ class FailOver(FixAction[FailoverInputs, FailoverFacts]):
             risk=Risk.DISRUPTIVE,
             hazards=(Hazard.LOSES_DATA,),
             region=inputs.region,
-            verify=Verify(
-                signal=f"the failover of {name} is reported complete, and applications reach a primary",
-                wait=timedelta(minutes=1),
-                every=timedelta(seconds=20),
-                deadline=timedelta(minutes=10),
-            ),
+            verify=self.waits.verify(f"the failover of {name} is reported complete, and applications reach a primary"),
             diff=(
                 DiffLine(
                     what=f"primary of {name}",

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from ..api.meta import Risk
-from ..api.plan import Call, Capacity, DiffLine, Guard, Precondition, Read, Repeat, Undo, Verify
-from ..core.draft import Judgement, NotApplicable, PlanDraft
+from ..api.plan import Call, Capacity, DiffLine, Guard, Precondition, Read, Repeat, Undo
+from ..core.draft import Judgement, NotApplicable, PlanDraft, Waits
 from .base import Facts, FixAction, ReasonInfo, register
 from .elbv2 import (
     CALL_TIMEOUT,
@@ -65,6 +65,12 @@ class SetHealthCheckPath(FixAction[SetPathInputs, EndpointFacts]):
     writes = ("elasticloadbalancing:ModifyTargetGroup",)
     risk = "Low: users are sent where they were sent before; it is made only where every target answers the new path."
     undo = "The path is as it was; targets that do not answer it turn unhealthy again."
+    waits = Waits(
+        wait=timedelta(seconds=60),
+        every=timedelta(seconds=20),
+        deadline=timedelta(minutes=6),
+        longer="so many intervals as make a target healthy are waited for first, and 4m at least are left after them",
+    )
     reasons: ClassVar[Mapping[str, ReasonInfo]] = {
         "NoDeclaredPath": ReasonInfo(doc="The run does not say which path the application declares."),
         "PathIsSet": ReasonInfo(doc="The load balancer asks that path already."),
@@ -96,7 +102,7 @@ class SetHealthCheckPath(FixAction[SetPathInputs, EndpointFacts]):
             message = f"every target of {group.name} answers {group.path}: the path is not what is wrong"
             return NotApplicable(reason="PathStillAnswered", message=message)
         read = Read(service="elbv2", operation="describe_target_groups", arguments={"TargetGroupArns": [group.arn]})
-        settle = timedelta(seconds=group.healthy_threshold * group.interval + 60)
+        settle = timedelta(seconds=group.healthy_threshold * group.interval)
         return PlanDraft(
             title=f"check {group.name} by {path} instead of {group.path}",
             calls=(self._set(group, path),),
@@ -104,11 +110,10 @@ class SetHealthCheckPath(FixAction[SetPathInputs, EndpointFacts]):
             risk=Risk.LOW,
             region=group.region,
             preconditions=(Precondition(read=read, path="0.HealthCheckPath", equals=group.path),),
-            verify=Verify(
-                signal=f"every target of {group.name} is healthy, and users' requests do not fail",
-                wait=settle,
-                every=timedelta(seconds=20),
-                deadline=max(timedelta(minutes=6), settle + timedelta(minutes=3)),
+            verify=self.waits.verify(
+                f"every target of {group.name} is healthy, and users' requests do not fail",
+                first=settle,
+                at_least=settle + timedelta(minutes=4),
             ),
             diff=(DiffLine(what=f"health check path of {group.name}", before=group.path, after=path),),
             undo=Undo(
@@ -185,6 +190,7 @@ class DeregisterTargets(FixAction[DeregisterInputs, TargetHealthFacts]):
     writes = ("elasticloadbalancing:DeregisterTargets", "elasticloadbalancing:RegisterTargets")
     risk = "Disruptive: requests on their way to those targets are drained, and the others get the rest."
     undo = "The targets are registered again; they have to pass the health check before they get requests."
+    waits = Waits(wait=timedelta(minutes=5), every=timedelta(seconds=30), deadline=timedelta(minutes=12))
     reasons: ClassVar[Mapping[str, ReasonInfo]] = {
         "NoneUnhealthy": ReasonInfo(doc="No target is unhealthy."),
         "AllFailAlike": ReasonInfo(doc="Every target fails alike: taking them out cures nothing."),
@@ -233,11 +239,8 @@ class DeregisterTargets(FixAction[DeregisterInputs, TargetHealthFacts]):
             candidates=arns,
             max_targets=len(arns),
             capacity=Capacity(healthy_before=healthy, healthy_after=healthy, minimum=inputs.min_healthy),
-            verify=Verify(
-                signal=f"as many targets of {group.name} are healthy as before, and users' requests do not fail",
-                wait=timedelta(minutes=5),
-                every=timedelta(seconds=30),
-                deadline=timedelta(minutes=12),
+            verify=self.waits.verify(
+                f"as many targets of {group.name} are healthy as before, and users' requests do not fail",
             ),
             diff=(
                 DiffLine(what=f"targets of {group.name}", before=f"{len(targets)}", after=f"{len(targets) - len(out)}"),

@@ -16,8 +16,8 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import Field
 
 from ..api.meta import Risk
-from ..api.plan import Call, DiffLine, Repeat, Verify
-from ..core.draft import Judgement, NotApplicable, PlanDraft
+from ..api.plan import Call, DiffLine, Repeat
+from ..core.draft import Judgement, NotApplicable, PlanDraft, Waits
 from .apigateway import ApiKeyInputs, read_requests, stages_of
 from .base import Facts, FixAction, ReasonInfo, register
 from .credentials import MAX_EVENTS, CredentialInputs, counted
@@ -130,6 +130,7 @@ class _Collecting(FixAction[I, EvidenceFacts]):
     writes = ("s3:PutObject",)
     risk = "Low: it adds one object to the evidence bucket."
     undo = "None: evidence is never deleted by a machine."
+    waits = Waits(wait=timedelta(seconds=1), every=timedelta(seconds=10), deadline=timedelta(minutes=2))
     shows: ClassVar[str]
 
     def plan(self, inputs: I, facts: EvidenceFacts) -> PlanDraft | NotApplicable:
@@ -171,12 +172,7 @@ class _Collecting(FixAction[I, EvidenceFacts]):
             touches=(arn,),
             risk=Risk.LOW,
             region=inputs.region,
-            verify=Verify(
-                signal=f"the object is in {bucket}",
-                wait=timedelta(seconds=1),
-                every=timedelta(seconds=10),
-                deadline=timedelta(minutes=2),
-            ),
+            verify=self.waits.verify(f"the object is in {bucket}"),
             diff=(DiffLine(what=f"bucket {bucket}", after=f"{facts.events} events, SHA-256 {facts.digest.hex()}"),),
             irreversible="evidence is never deleted by a machine",
         )

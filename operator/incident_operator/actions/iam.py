@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from ..api.meta import Risk
-from ..api.plan import Call, DiffLine, Guard, Hazard, Read, Repeat, Undo, Verify
-from ..core.draft import GrantedAccess, Judgement, NotApplicable, PlanDraft, Removal
+from ..api.plan import Call, DiffLine, Guard, Hazard, Read, Repeat, Undo
+from ..core.draft import GrantedAccess, Judgement, NotApplicable, PlanDraft, Removal, Waits
 from ..core.planning import is_protected
 from .awslambda import Denial, ErrorInputs, read_errors
 from .base import CheckAction, Facts, FixAction, Found, Output, ReasonInfo, Unclear, register
@@ -166,6 +166,7 @@ class RestoreRoleAccess(FixAction[RestoreInputs, AccessFacts]):
     writes = ("iam:SetDefaultPolicyVersion", "iam:PutRolePolicy", "iam:DeleteRolePolicy", "lambda:InvokeFunction")
     risk = "Low: users do not notice. It gives access, so it asks beyond what the grant calls restorable."
     undo = "The version that was the default is the default again, or the policy that was added is deleted."
+    waits = Waits(wait=timedelta(seconds=60), every=timedelta(seconds=20), deadline=timedelta(minutes=10))
     reasons: ClassVar[Mapping[str, ReasonInfo]] = {
         "ExplicitDeny": ReasonInfo(doc="An Allow can't beat a Deny, and somebody wrote it on purpose."),
         "BoundaryDenies": ReasonInfo(doc="An Allow can't pass the boundary."),
@@ -296,12 +297,7 @@ class RestoreRoleAccess(FixAction[RestoreInputs, AccessFacts]):
             risk=Risk.LOW,
             hazards=(Hazard.GRANTS_ACCESS,),
             region=inputs.region,
-            verify=Verify(
-                signal=f"{inputs.min_invocations} invocations of {inputs.label}, none denied",
-                wait=timedelta(seconds=60),
-                every=timedelta(seconds=20),
-                deadline=timedelta(minutes=10),
-            ),
+            verify=self.waits.verify(f"{inputs.min_invocations} invocations of {inputs.label}, none denied"),
             diff=(diff,),
             undo=undo,
             grants=grants,

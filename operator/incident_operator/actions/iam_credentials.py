@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from ..api.meta import Risk, parse_instant
-from ..api.plan import Call, DiffLine, Repeat, Verify
+from ..api.plan import Call, DiffLine, Repeat
 from ..api.runbook import FindingKind
-from ..core.draft import Judgement, NotApplicable, PlanDraft
+from ..core.draft import Judgement, NotApplicable, PlanDraft, Waits
 from .base import ActionModel, CheckAction, Facts, FixAction, Found, Output, ReasonInfo, Unclear, register
 from .credentials import EFFECT_AFTER, MAX_EVENTS, RECORD_DELAY, Count, CredentialInputs, from_where, masked, top
 from .ports import NotFound, Reader, ReadError
@@ -356,6 +356,7 @@ class DisableCredentials(FixAction[KeyInputs, KeyFacts]):
     writes = ("iam:UpdateAccessKey",)
     risk = "Disruptive: whatever uses the key is refused at once. Never automatic."
     undo = "Never by a machine: the key's owner makes a new one."
+    waits = Waits(wait=RECORD_DELAY, every=timedelta(minutes=1), deadline=timedelta(minutes=30))
     reasons: ClassVar[Mapping[str, ReasonInfo]] = {
         "KeyUnknown": ReasonInfo(doc="The account has no such key."),
         "AlreadyInactive": ReasonInfo(doc="The key can't be used any more."),
@@ -380,12 +381,7 @@ class DisableCredentials(FixAction[KeyInputs, KeyFacts]):
             touches=(facts.user_arn,),
             risk=Risk.DISRUPTIVE,
             region=inputs.region,
-            verify=Verify(
-                signal=f"no call with {_keys(inputs, facts)} succeeds later than a minute after",
-                wait=RECORD_DELAY,
-                every=timedelta(minutes=1),
-                deadline=timedelta(minutes=30),
-            ),
+            verify=self.waits.verify(f"no call with {_keys(inputs, facts)} succeeds later than a minute after"),
             diff=(DiffLine(what=f"{_keys(inputs, facts)} of user {facts.user}", before="Active", after="Inactive"),),
             irreversible="a compromised key is never made valid again by a machine: its owner makes a new one",
             evidence_first=True,

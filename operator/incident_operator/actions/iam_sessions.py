@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 from pydantic import Field, field_validator
 
 from ..api.meta import Risk
-from ..api.plan import Call, DiffLine, Guard, Hazard, Read, Repeat, Undo, Verify
-from ..core.draft import Judgement, NotApplicable, PlanDraft
+from ..api.plan import Call, DiffLine, Guard, Hazard, Read, Repeat, Undo
+from ..core.draft import Judgement, NotApplicable, PlanDraft, Waits
 from .base import Facts, FixAction, Inputs, ReasonInfo, register
 from .iam_credentials import CALL_TIMEOUT, KeyFacts, KeyInputs, read_key
 from .ports import NotFound, Reader, ReadError
@@ -24,11 +24,7 @@ _ISSUED = "aws:TokenIssueTime"
 #: Whatever a simulation is asked about: everybody may do it, unless it is denied.
 _PROBE = "sts:GetCallerIdentity"
 #: IAM makes a policy known everywhere within seconds, seldom a minute.
-_VERIFY: Mapping[str, timedelta] = {
-    "wait": timedelta(seconds=60),
-    "every": timedelta(seconds=20),
-    "deadline": timedelta(minutes=10),
-}
+_WAITS = Waits(wait=timedelta(seconds=60), every=timedelta(seconds=20), deadline=timedelta(minutes=10))
 
 
 def _denying(statement: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,6 +75,7 @@ class QuarantineUser(FixAction[KeyInputs, UserFacts]):
     writes = ("iam:PutUserPolicy", "iam:DeleteUserPolicy")
     risk = "Disruptive: whatever the user does is refused at once, with every key and in the console. Never automatic."
     undo = "Only on a person's word: the policy that was added is deleted."
+    waits = _WAITS
     reasons: ClassVar[Mapping[str, ReasonInfo]] = {
         "KeyUnknown": ReasonInfo(doc="The account has no such key."),
         "AlreadyQuarantined": ReasonInfo(doc="Everything is denied to the user already, by a policy of ours."),
@@ -125,7 +122,7 @@ class QuarantineUser(FixAction[KeyInputs, UserFacts]):
             touches=(facts.user_arn,),
             risk=Risk.DISRUPTIVE,
             region=inputs.region,
-            verify=Verify(signal=f"everything is denied to user {facts.user}, by simulation", **_VERIFY),
+            verify=self.waits.verify(f"everything is denied to user {facts.user}, by simulation"),
             diff=(DiffLine(what=f"user {facts.user}", after=f"{QUARANTINE}: deny * on *"),),
             undo=Undo(
                 calls=(call("delete_user_policy", "iam:DeleteUserPolicy", f"delete {QUARANTINE}"),),
@@ -225,6 +222,7 @@ class RevokeSessions(FixAction[SessionsInputs, RoleFacts]):
         "services assume: they are out until they assume it anew. Never automatic."
     )
     undo = "Only on a person's word: the policy that was added is deleted."
+    waits = _WAITS
     reasons: ClassVar[Mapping[str, ReasonInfo]] = {
         "RoleUnknown": ReasonInfo(doc="The account has no such role."),
         "ServiceLinkedRole": ReasonInfo(doc="The role is an AWS service's own: it takes no policy."),
@@ -293,7 +291,7 @@ class RevokeSessions(FixAction[SessionsInputs, RoleFacts]):
             touches=(arn,),
             risk=Risk.DESTRUCTIVE if facts.services else Risk.DISRUPTIVE,
             hazards=(Hazard.OUTAGE,) if facts.services else (),
-            verify=Verify(signal="older sessions are refused and newer ones are not, by simulation", **_VERIFY),
+            verify=self.waits.verify("older sessions are refused and newer ones are not, by simulation"),
             diff=(DiffLine(what=f"role {name}{who}", after=f"{inputs.policy_name}: deny * on * to older sessions"),),
             undo=Undo(
                 calls=(call("delete_role_policy", "iam:DeleteRolePolicy", f"delete {inputs.policy_name}"),),

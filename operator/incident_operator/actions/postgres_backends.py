@@ -12,8 +12,8 @@ from typing import Annotated, Any, ClassVar, TypeVar
 from pydantic import Field
 
 from ..api.meta import Risk
-from ..api.plan import Call, DiffLine, Repeat, Verify
-from ..core.draft import Judgement, NotApplicable, PlanDraft
+from ..api.plan import Call, DiffLine, Repeat
+from ..core.draft import Judgement, NotApplicable, PlanDraft, Waits
 from .base import ActionModel, Facts, FixAction, Inputs, ReasonInfo, register
 from .connected import SYMPTOMS
 from .ports import NotFound, Reader, ReadError
@@ -263,6 +263,7 @@ class TerminateBackends(_BackendsFix[TerminateInputs]):
     statements = ("terminate_backends",)
     risk = "Disruptive: open transactions of these sessions are rolled back, and their clients connect anew."
     undo = "None: a session that was ended is gone."
+    waits = Waits(wait=timedelta(seconds=30), every=timedelta(seconds=30), deadline=timedelta(minutes=5))
     reasons: ClassVar[Mapping[str, ReasonInfo]] = {
         **PLACE_REASONS,
         "NobodyIdle": ReasonInfo(doc="No session that may be ended has been idle for long enough."),
@@ -304,11 +305,8 @@ class TerminateBackends(_BackendsFix[TerminateInputs]):
             region=inputs.region,
             candidates=tuple(f"{arn}/backend/{backend.identity}" for backend in facts.backends),
             max_targets=inputs.max_backends,
-            verify=Verify(
-                signal=f"these sessions are gone, and less than {inputs.below:.0%} of the slots are used",
-                wait=timedelta(seconds=30),
-                every=timedelta(seconds=30),
-                deadline=timedelta(minutes=5),
+            verify=self.waits.verify(
+                f"these sessions are gone, and less than {inputs.below:.0%} of the slots are used",
             ),
             diff=(
                 DiffLine(what="slots used", before=f"{facts.used} of {facts.maximum}"),
@@ -348,6 +346,7 @@ class CancelBackends(_BackendsFix[CancelInputs]):
     statements = ("cancel_backends",)
     risk = "Low: these executions fail, as at a timeout of the client."
     undo = "None: a statement that was cancelled is made again by its client, or not."
+    waits = Waits(wait=timedelta(seconds=20), every=timedelta(seconds=20), deadline=timedelta(minutes=3))
     reasons: ClassVar[Mapping[str, ReasonInfo]] = {
         **PLACE_REASONS,
         "NothingToCancel": ReasonInfo(doc="No execution of the statement that may be cancelled runs for so long."),
@@ -382,12 +381,9 @@ class CancelBackends(_BackendsFix[CancelInputs]):
             touches=(facts.place.arn or "",),
             risk=Risk.LOW,
             region=inputs.region,
-            verify=Verify(
+            verify=self.waits.verify(
                 # Without a number: executions come and go, and what people agreed to stays the same plan.
-                signal="the cancelled executions are gone, and fewer than half as many run so long",
-                wait=timedelta(seconds=20),
-                every=timedelta(seconds=20),
-                deadline=timedelta(minutes=3),
+                "the cancelled executions are gone, and fewer than half as many run so long",
             ),
             diff=(
                 DiffLine(

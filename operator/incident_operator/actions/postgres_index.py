@@ -7,8 +7,8 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, field_validator
 
 from ..api.meta import Risk
-from ..api.plan import Call, DiffLine, Repeat, Undo, Verify
-from ..core.draft import Judgement, NotApplicable, PlanDraft
+from ..api.plan import Call, DiffLine, Repeat, Undo
+from ..core.draft import Judgement, NotApplicable, PlanDraft, Waits
 from ..core.indexing import MAX_STATEMENT, Index, parse_index
 from .base import Facts, FixAction, ReasonInfo, register
 from .connected import SYMPTOMS
@@ -90,6 +90,7 @@ class CreateIndex(FixAction[IndexInputs, IndexFacts]):
     statements = ("create_index", "drop_index")
     risk = "Disruptive: the table is read twice, which takes I/O, and the build waits for older transactions."
     undo = "The index is dropped concurrently; so is the invalid remnant of a build that failed."
+    waits = Waits(wait=timedelta(seconds=30), every=timedelta(minutes=1), deadline=BUILD)
     reasons: ClassVar[Mapping[str, ReasonInfo]] = {
         **PLACE_REASONS,
         "TableMissing": ReasonInfo(doc="There is no such table."),
@@ -149,12 +150,7 @@ class CreateIndex(FixAction[IndexInputs, IndexFacts]):
             touches=(facts.place.arn or "",),
             risk=Risk.DISRUPTIVE,
             region=inputs.region,
-            verify=Verify(
-                signal=f"{name} is valid and used",
-                wait=timedelta(seconds=30),
-                every=timedelta(minutes=1),
-                deadline=BUILD,
-            ),
+            verify=self.waits.verify(f"{name} is valid and used"),
             diff=(DiffLine(what=f"index {name}", before="invalid" if facts.remnant else None, after=columns),),
             undo=Undo(calls=(drop,), safe_when="no query rests on the index"),
             # A failed build leaves an index that costs every write and helps no read.

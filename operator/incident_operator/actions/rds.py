@@ -7,8 +7,8 @@ from typing import Annotated, Any, ClassVar, TypeVar
 from pydantic import Field
 
 from ..api.meta import Risk
-from ..api.plan import Call, DiffLine, Hazard, Precondition, Read, Repeat, Verify
-from ..core.draft import Judgement, NotApplicable, PlanDraft
+from ..api.plan import Call, DiffLine, Hazard, Precondition, Read, Repeat
+from ..core.draft import Judgement, NotApplicable, PlanDraft, Waits
 from .base import Facts, FixAction, Inputs, ReasonInfo, register
 from .ports import NotFound, Reader
 
@@ -121,6 +121,7 @@ class ResizeInstance(_InstanceFix[ResizeInputs]):
     writes = ("rds:ModifyDBInstance",)
     risk = "Disruptive: an outage of minutes, and it costs more. It frees no connection that is leaked."
     undo = "None by a machine: going back is a second outage, for a time that people choose."
+    waits = Waits(wait=timedelta(minutes=2), every=timedelta(seconds=30), deadline=timedelta(minutes=45))
     reasons: ClassVar[Mapping[str, ReasonInfo]] = {
         **_REASONS,
         "NoClassGiven": ReasonInfo(doc="The run gives no class to resize to."),
@@ -167,12 +168,7 @@ class ResizeInstance(_InstanceFix[ResizeInputs]):
             hazards=(Hazard.OUTAGE, Hazard.COST),
             preconditions=self._preconditions(inputs),
             region=inputs.region,
-            verify=Verify(
-                signal=f"{inputs.instance} is available as {wanted}, with nothing pending",
-                wait=timedelta(minutes=2),
-                every=timedelta(seconds=30),
-                deadline=timedelta(minutes=45),
-            ),
+            verify=self.waits.verify(f"{inputs.instance} is available as {wanted}, with nothing pending"),
             diff=(DiffLine(what=f"class of {inputs.instance}", before=facts.instance_class, after=wanted),),
             irreversible=f"going back to {facts.instance_class} is a second outage: at a time that people choose",
         )
@@ -207,6 +203,7 @@ class RebootWithFailover(_InstanceFix[InstanceInputs]):
     writes = ("rds:RebootDBInstance",)
     risk = "Disruptive: an outage of one or two minutes; every connection is lost and opened anew."
     undo = "None: a second failover is a second outage."
+    waits = Waits(wait=timedelta(minutes=1), every=timedelta(seconds=20), deadline=timedelta(minutes=10))
     reasons: ClassVar[Mapping[str, ReasonInfo]] = {
         **_REASONS,
         "NotMultiAz": ReasonInfo(doc="The instance has no standby: a restart would only be an outage."),
@@ -233,12 +230,7 @@ class RebootWithFailover(_InstanceFix[InstanceInputs]):
             hazards=(Hazard.OUTAGE,),
             preconditions=self._preconditions(inputs),
             region=inputs.region,
-            verify=Verify(
-                signal=f"{inputs.instance} is available in another zone",
-                wait=timedelta(minutes=1),
-                every=timedelta(seconds=20),
-                deadline=timedelta(minutes=10),
-            ),
+            verify=self.waits.verify(f"{inputs.instance} is available in another zone"),
             diff=(DiffLine(what=f"zone of {inputs.instance}", before=facts.zone, after="its standby's"),),
             irreversible="a second failover is a second outage",
         )

@@ -13,8 +13,8 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from ..api.meta import Risk, parse_instant
-from ..api.plan import Call, DiffLine, Hazard, Precondition, Read, Repeat, Verify
-from ..core.draft import Judgement, NotApplicable, PlanDraft
+from ..api.plan import Call, DiffLine, Hazard, Precondition, Read, Repeat
+from ..core.draft import Judgement, NotApplicable, PlanDraft, Waits
 from .base import ActionModel, Facts, FixAction, ReasonInfo, register
 from .ports import NotFound, Reader, ReadError
 from .rds import InstanceInputs
@@ -224,6 +224,7 @@ class PromoteReadReplica(FixAction[PromoteInputs, PromoteFacts]):
     writes = ("rds:PromoteReadReplica",)
     risk = "Destructive: writes that the replica lacks are lost, and the old primary never comes back as one."
     undo = "None: a promoted replica follows nobody again."
+    waits = Waits(wait=timedelta(minutes=1), every=timedelta(seconds=30), deadline=timedelta(minutes=30))
     reasons: ClassVar[Mapping[str, ReasonInfo]] = {
         "ReplicaMissing": ReasonInfo(doc="There is no such DB instance in the grant's account and region."),
         "NotAReplica": ReasonInfo(doc="The instance follows no other: there is nothing to promote."),
@@ -314,12 +315,9 @@ class PromoteReadReplica(FixAction[PromoteInputs, PromoteFacts]):
             hazards=(Hazard.LOSES_DATA, Hazard.OUTAGE),
             preconditions=_preconditions(inputs, primary),
             region=inputs.region,
-            verify=Verify(
-                signal=f"{inputs.instance} is available and follows nobody, the application's endpoint leads to a "
+            verify=self.waits.verify(
+                f"{inputs.instance} is available and follows nobody, the application's endpoint leads to a "
                 f"server that takes writes, and {inputs.primary} takes none",
-                wait=timedelta(minutes=1),
-                every=timedelta(seconds=30),
-                deadline=timedelta(minutes=30),
             ),
             diff=(
                 DiffLine(what=f"who {inputs.instance} follows", before=inputs.primary, after="nobody"),

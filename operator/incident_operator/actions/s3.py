@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from ..api.meta import Risk, parse_instant
-from ..api.plan import Call, DiffLine, Guard, Hazard, Precondition, Read, Repeat, Undo, Verify
+from ..api.plan import Call, DiffLine, Guard, Hazard, Precondition, Read, Repeat, Undo
 from ..api.runbook import FindingKind
-from ..core.draft import Judgement, NotApplicable, PlanDraft
+from ..core.draft import Judgement, NotApplicable, PlanDraft, Waits
 from ..core.planning import is_protected
 from .base import ActionModel, CheckAction, Facts, FixAction, Found, Inputs, Output, ReasonInfo, Unclear, register
 from .policies import Pair, listed, speaks_of, statements
@@ -591,6 +591,7 @@ class MergeBucketPolicy(FixAction[MergeInputs, MergeFacts]):
     writes = ("s3:PutBucketPolicy", "s3:DeleteBucketPolicy")
     risk = "Disruptive, and it exposes data: never automatic, the Security tier agrees."
     undo = "The policy that was there is put back exactly, or deleted where there was none, if nobody changed it since."
+    waits = Waits(wait=timedelta(seconds=60), every=timedelta(seconds=20), deadline=timedelta(minutes=5))
     reasons: ClassVar[Mapping[str, ReasonInfo]] = {
         "NothingMissing": ReasonInfo(doc="The declared statement stands; what refuses readers is something else."),
         "AlreadyReadable": ReasonInfo(doc="Everybody can read the named objects."),
@@ -640,11 +641,8 @@ class MergeBucketPolicy(FixAction[MergeInputs, MergeFacts]):
             preconditions=(
                 Precondition(read=reading, path="Statement", equals=before["Statement"] if before else None),
             ),
-            verify=Verify(
-                signal=f"anybody can read {len(facts.objects.canaries)} named objects, nobody {inputs.private_object}",
-                wait=timedelta(seconds=60),
-                every=timedelta(seconds=20),
-                deadline=timedelta(minutes=5),
+            verify=self.waits.verify(
+                f"anybody can read {len(facts.objects.canaries)} named objects, nobody {inputs.private_object}",
             ),
             diff=(
                 DiffLine(

@@ -16,9 +16,9 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from ..api.meta import Risk, parse_instant
-from ..api.plan import Call, DiffLine, Guard, Precondition, Read, Repeat, Undo, Verify, Volatile
+from ..api.plan import Call, DiffLine, Guard, Precondition, Read, Repeat, Undo, Volatile
 from ..api.runbook import FindingKind
-from ..core.draft import Judgement, NotApplicable, PlanDraft
+from ..core.draft import Judgement, NotApplicable, PlanDraft, Waits
 from .base import ActionModel, CheckAction, Facts, FixAction, Found, Inputs, Output, ReasonInfo, Unclear, register
 from .ports import NotFound, Reader, ReadError
 from .reads.waf import content, digest
@@ -475,6 +475,7 @@ class _WafFix(FixAction[WafInputs, WafFacts]):
     inputs_model = WafInputs
     facts_model = WafFacts
     reads = WebClients.reads
+    waits = Waits(wait=timedelta(minutes=2), every=timedelta(seconds=30), deadline=timedelta(minutes=10))
 
     def observe(self, inputs: WafInputs, reader: Reader) -> WafFacts:
         """Read the same as the check."""
@@ -485,15 +486,6 @@ class _WafFix(FixAction[WafInputs, WafFacts]):
         acl = _asked_acl(inputs, reader)
         start = max(reader.since, reader.now - reader.scaled(RECENT))
         return acl, _read_samples(acl, inputs, reader, start), start
-
-    @staticmethod
-    def _verify(signal: str) -> Verify:
-        return Verify(
-            signal=signal,
-            wait=timedelta(minutes=2),
-            every=timedelta(seconds=30),
-            deadline=timedelta(minutes=10),
-        )
 
 
 def _because(inputs: WafInputs) -> tuple[str, ...]:
@@ -561,7 +553,9 @@ class BlockAddresses(_WafFix):
                 Precondition(read=_set_read(inputs, one), path="digest", equals=content(list(one.addresses)))
                 for one, _ in chosen
             ),
-            verify=self._verify(f"requests from these addresses are refused by {facts.name}, and the others served"),
+            verify=self.waits.verify(
+                f"requests from these addresses are refused by {facts.name}, and the others served"
+            ),
             diff=(
                 *(
                     DiffLine(what=f"IP set {one.name}", before=f"{one.total} addresses", after=f"and {_list(added)}")
@@ -719,7 +713,7 @@ class RateLimit(_WafFix):
             preconditions=(
                 Precondition(read=_acl_read(inputs, facts), path="digest", equals=_content(facts, facts.rules)),
             ),
-            verify=self._verify(f"who is over the limit of {facts.name} is refused, and the others are served"),
+            verify=self.waits.verify(f"who is over the limit of {facts.name} is refused, and the others are served"),
             diff=(
                 DiffLine(what=f"action of rule {rule['Name']}, limit {limit}", before="Count", after="Block"),
                 DiffLine(what="over the limit so far", before=f"{len(facts.counted)} addresses, {counted} among them"),

@@ -219,9 +219,10 @@ class ImpactMeasure(Model):
 
 
 class Impact(Model):
-    """How many requests failed, of how many: the worst that any diagnosis measured."""
+    """How many requests failed, of how many: the worst that any diagnosis measured, else what it estimated."""
 
     summary: Annotated[str, Field(max_length=128)]
+    method: Literal["Measured", "Estimated"] = "Measured"
     failed: float | None = None
     total: float | None = None
     percent: float | None = None

@@ -175,11 +175,26 @@ class CloseOutChecks(Model):
     ] = Field((), description="Checks of what else could have been hit: the duty secondaryImpacts.")
 
 
+class ImpactEstimate(Model):
+    """What stands for users' requests where those are not measured: of how many attempts how many failed.
+
+    Shape: `by` says whose or which, for people: "about 100% of requests failed, estimated by <by> (3 of 3)".
+    """
+
+    by: Annotated[str, Field(min_length=1, max_length=40)]
+    failed: Expression
+    total: Expression
+
+
 class ImpactExpressions(Model):
-    """How many requests failed, of how many: measured by the checks, not guessed."""
+    """How many requests failed, of how many: measured by the checks, not guessed.
+
+    Without an answer, or with a total of nothing, the impact is unknown; or that of `estimate`, which says so.
+    """
 
     failed: Expression
     total: Expression
+    estimate: ImpactEstimate | None = None
 
 
 #: How a contact is called, as in the contacts of an EscalationPolicy.

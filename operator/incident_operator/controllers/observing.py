@@ -26,6 +26,7 @@ from ..api.run import CheckState, CheckStatus, Finding, FixState, Impact, Incide
 from ..api.runbook import Check, FindingKind, Fix, RunbookSpec
 from ..core.draft import NotApplicable, PlanDraft
 from ..core.gates import GateFacts, closed
+from ..core.impact import impact_of
 from ..core.incident import has_incident, incident_name
 from ..core.maintenance import FixTrial
 from ..core.planning import complete, hash_draft
@@ -76,6 +77,7 @@ class Scope:
                 "ticket": incident.ticket or "",
                 "title": incident.title or "",
                 "severity": str(incident.severity),
+                "detectedAt": format_instant(detected_at(self.run, self.now)),
             },
             "now": format_instant(self.now),
         }
@@ -433,23 +435,19 @@ def same_plan(plan: RemediationPlan, draft: PlanDraft, grant: ActionGrant) -> bo
 
 
 async def measure_impact(context: Context, scope: Scope, checks: Mapping[str, CheckResult]) -> Impact | None:
-    """Evaluate the runbook's impact expressions; None where they have no answer."""
-    if scope.runbook.impact is None:
+    """Evaluate the runbook's impact expressions; None where they have no answer, and there is no estimate either."""
+    wanted = scope.runbook.impact
+    if wanted is None:
         return None
-    sources = [scope.runbook.impact.failed, scope.runbook.impact.total]
+    sources = [wanted.failed, wanted.total]
+    if wanted.estimate is not None:
+        sources += [wanted.estimate.failed, wanted.estimate.total]
     answers = await context.evaluate(
         sources, scope.variables(checks), owner=scope.run.spec.runbook_ref.name, scope="input"
     )
-    values = [a.value for a in answers if not a.error and isinstance(a.value, int | float)]
-    if len(values) != 2 or values[1] <= 0:
-        return None
-    failed, total = float(values[0]), float(values[1])
-    percent = round(100 * failed / total, 1)
-    return Impact(
-        summary=f"{percent:g}% of requests failed ({failed:g} of {total:g})",
-        failed=failed,
-        total=total,
-        percent=percent,
+    values = [a.value if not a.error and isinstance(a.value, int | float) else None for a in answers]
+    return impact_of(values[0], values[1]) or (
+        impact_of(values[2], values[3], estimated_by=wanted.estimate.by) if wanted.estimate is not None else None
     )
 
 

@@ -4,11 +4,13 @@ An action knows its target system; the core knows the grant, the run and the has
 between them. Vocabulary: a *draft* becomes a *plan* in `core.planning`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from ..api.meta import Risk
 from ..api.plan import Call, Capacity, DiffLine, Downstream, Hazard, Precondition, Undo, Verify
+
+_NOTHING = timedelta(0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,8 +111,17 @@ class Judgement:
 
 @dataclass(frozen=True, kw_only=True)
 class Waits:
-    """Default waits of a verification, real durations. Source: facts on verification, per fix."""
+    """How long a fix is waited for: judged first `wait` after its last call, then `every` so often, until `deadline`.
+
+    Units: real durations, counted from the last call. `longer` says in words what a plan may add to them; empty:
+    nothing. Source: facts on verification, per fix.
+    """
 
     wait: timedelta
-    every: timedelta = timedelta(seconds=20)
-    deadline: timedelta = field(default=timedelta(minutes=10))
+    every: timedelta
+    deadline: timedelta
+    longer: str = ""
+
+    def verify(self, signal: str, *, first: timedelta = _NOTHING, at_least: timedelta = _NOTHING) -> Verify:
+        """Return them as a plan says them, with what proves the fix. `first` is waited before, too."""
+        return Verify(signal=signal, wait=first + self.wait, every=self.every, deadline=max(self.deadline, at_least))

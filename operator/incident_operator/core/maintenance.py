@@ -271,7 +271,7 @@ def _part(part: ValidationPart, findings: Sequence[ValidationFinding], count: in
 def _count_expressions(spec: RunbookSpec) -> int:
     """Return how many expressions there are; one that can't even be taken apart counts as one."""
     alone = sum(len(check.findings) for check in spec.every_check) + sum(fix.when is not None for fix in spec.fixes)
-    alone += 2 * (spec.impact is not None)
+    alone += 2 * (spec.impact is not None) + 2 * (spec.impact is not None and spec.impact.estimate is not None)
     found = 0
     for inputs in (*(check.inputs for check in spec.every_check), *(fix.inputs for fix in spec.fixes)):
         try:

@@ -99,7 +99,7 @@ def _facts(review: PostIncidentReview) -> Iterator[str]:
         end = status.resolution
         yield f"- **Outcome**: {end.phase} ({end.outcome}), {end.at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
     if status.impact is not None:
-        yield f"- **Measured Impact**: {_escaped(impact_in_words(status.impact))}"
+        yield f"- **{status.impact.method} Impact**: {_escaped(impact_in_words(status.impact))}"
     for label, value in status.times or ():
         if isinstance(value, timedelta):
             yield f"- **Detection to {label.replace('_', ' ')}**: {in_words(value)}"

@@ -103,6 +103,10 @@ class _Validation:
         if self.spec.impact is not None:
             yield from self._expression("spec.impact.failed", self.spec.impact.failed, "input")
             yield from self._expression("spec.impact.total", self.spec.impact.total, "input")
+            estimate = self.spec.impact.estimate
+            if estimate is not None:
+                yield from self._expression("spec.impact.estimate.failed", estimate.failed, "input")
+                yield from self._expression("spec.impact.estimate.total", estimate.total, "input")
         for p, parameter in enumerate(self.spec.parameters):
             if parameter.pattern is not None and not _compiles(parameter.pattern):
                 yield _problem(f"spec.parameters[{p}].pattern", "this is not a regular expression")

@@ -12,7 +12,7 @@ from ...api.incident import (
     IncidentRunEntry,
     IncidentStatus,
 )
-from ...api.run import IncidentRun, RunPhase
+from ...api.run import Impact, IncidentRun, RunPhase
 from ..conditions import is_true
 from ..redact import redact
 from ..schedule import earliest, latest
@@ -97,7 +97,7 @@ def _with_run(status: IncidentStatus, run: IncidentRun, now: datetime) -> Incide
     if cause is not None and (status.cause is None or status.cause.probable):
         changes["cause"] = IncidentCause(summary=redact(cause.summary), probable=True)
     if ran.impact is not None and ran.impact.percent is not None:
-        changes["impact"] = _impact(status.impact, ran.impact.percent, ran.impact.summary)
+        changes["impact"] = _impact(status.impact, ran.impact, ran.impact.percent)
     return status.model_copy(update=changes)
 
 
@@ -112,12 +112,23 @@ def _without(view: IncidentView, status: IncidentStatus, now: datetime) -> Incid
     return status.model_copy(update={"runs": runs, "timeline": timeline})
 
 
-def _impact(known: IncidentImpact | None, percent: float, summary: str) -> IncidentImpact:
-    """Return the impact with one more measure: what a person said stays, the peak only rises."""
-    peak = max(percent, known.peak or 0.0) if known is not None else percent
+def _impact(known: IncidentImpact | None, ran: Impact, percent: float) -> IncidentImpact:
+    """Return the impact with one more measure: what a person said stays, the peak only rises.
+
+    What was measured goes before what was estimated, in the peak as well.
+    """
+    if known is not None and ran.method == "Estimated" and (known.method == "Person" or _is_measured(known)):
+        return known
+    estimate = known is not None and known.method == "Estimated" and ran.method == "Measured"
+    peak = max(percent, known.peak or 0.0) if known is not None and not estimate else percent
     if known is not None and known.method == "Person":
         return known.model_copy(update={"peak": max(peak, known.percent or 0.0)})
-    return IncidentImpact(percent=percent, peak=peak, method="Measured", summary=summary[:256])
+    return IncidentImpact(percent=percent, peak=peak, method=ran.method, summary=ran.summary[:256])
+
+
+def _is_measured(known: IncidentImpact) -> bool:
+    """Tell whether failures were measured: that none failed in some minutes refutes no estimate."""
+    return known.method == "Measured" and bool(known.percent)
 
 
 def _mitigated(view: IncidentView, status: IncidentStatus, now: datetime) -> IncidentStatus:

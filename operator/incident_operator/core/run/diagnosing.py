@@ -55,6 +55,7 @@ def _diagnosed(view: RunView, round_: Round, now: datetime) -> RunDecision:
     summary = f"{problems} problem{'s' if problems != 1 else ''} found by {len(round_.checks)} checks"
     blamed = f"; probable cause: {cause.summary}" if cause and problems else ""
     timeline = told_anew(timeline, now, "Diagnosed", summary + blamed)
+    applied = any(plan.status.applied_at is not None for plan in view.plans)
     plans = [f for f in fixes.values() if f.plan is not None]
     for fix in plans:
         assert fix.plan is not None  # noqa: S101  (filtered above)
@@ -68,7 +69,7 @@ def _diagnosed(view: RunView, round_: Round, now: datetime) -> RunDecision:
             "steps": with_fixes(with_checks(status.steps, round_), fixes),
             "findings": findings,
             "root_cause": cause,
-            "impact": at_worst(status.impact, round_.impact, now),
+            "impact": at_worst(status.impact, round_.impact, now, after_fix=applied),
             "baseline": baseline,
             "recovery": with_sample(view, status.recovery, recovery, now),
             "timeline": timeline,
