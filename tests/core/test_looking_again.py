@@ -6,7 +6,7 @@ import pytest
 
 from incident_operator.api.plan import PlanState
 from incident_operator.api.run import FixState, Impact, RunPhase
-from incident_operator.core.impact import impact_in_words, worse
+from incident_operator.core.impact import impact_in_words, impact_of, worse
 from incident_operator.core.run import FixResult
 from incident_operator.core.story import told_anew
 from tests.builders import NOW
@@ -61,6 +61,24 @@ def test_a_fix_without_effect_is_not_varied() -> None:
     round_ = a_round(fixes={"restoreAccess": proposed()})
     decision = decide(started(diagnosis=1), round_, plans=(ended(PlanState.NO_EFFECT, hash="1" * 64),))
     assert decision.status.active_plan is None
+
+
+@pytest.mark.parametrize(
+    ("failed", "total", "summary"),
+    [
+        (36, 240, "15% of requests failed (36 of 240)"),
+        (0, 240, "0% of requests failed (0 of 240)"),
+        (520, 484, "100% of requests failed (520 of 520)"),
+        (5, 0, None),
+        (None, 240, None),
+        (5, None, None),
+    ],
+)
+def test_no_more_fail_than_ask(failed: float | None, total: float | None, summary: str | None) -> None:
+    """Two metrics are read one after the other, and samples come in between; what is not known is no impact."""
+    impact = impact_of(failed, total)
+    assert (impact and impact.summary) == summary
+    assert impact is None or (impact.percent or 0) <= 100
 
 
 def test_impact_stays_what_it_was_at_its_worst() -> None:
