@@ -222,6 +222,7 @@ def test_a_block_adds_to_what_is_blocked_and_its_undo_takes_just_that_out() -> N
     draft = drafted(BLOCK, addresses=("203.0.113.99",))
     assert (draft.risk, draft.touches) == (Risk.DISRUPTIVE, (SET,))
     assert draft.ask_because == ("ContainmentIsForPeople",)
+    assert draft.evidence_first
     (call,) = draft.calls
     assert call.arguments == {
         "Name": "blocked",
@@ -369,6 +370,7 @@ def test_a_rate_limit_changes_one_action_and_repeats_the_rest() -> None:
     assert token_of(back, acl(BLOCKING, blocking, lock="token-4")) == "token-4"
     assert token_of(back, acl(LIMITING)) is None
     assert draft.ask_because == ("ContainmentIsForPeople",)
+    assert draft.evidence_first
 
 
 OURS_OVER = sampled(("too-often", "10.0.4.20", "COUNT", 4), ("partners", "10.0.4.20", "ALLOW", 9))

@@ -577,6 +577,7 @@ class BlockAddresses(_WafFix):
                 guards=tuple(Guard(read=_set_read(inputs, one), path="digest") for one, _ in chosen),
             ),
             ask_because=_because(inputs),
+            evidence_first=True,
         )  # fmt: skip
 
     @staticmethod
@@ -730,6 +731,7 @@ class RateLimit(_WafFix):
                 guards=(Guard(read=_acl_read(inputs, facts), path="digest"),),
             ),
             ask_because=_because(inputs),
+            evidence_first=True,
         )
 
     def _call(
