@@ -9,7 +9,8 @@ import pytest
 from incident_operator.actions.base import Unclear
 from incident_operator.actions.ports import NotFound, ReadError
 from incident_operator.actions.reads import READS
-from incident_operator.actions.waf import MOST_IN_SET, BlockAddresses, RateLimit, WafInputs, WebClients
+from incident_operator.actions.waf import MOST_IN_SET, WafInputs, WebClients
+from incident_operator.actions.waf_fixes import BlockAddresses, RateLimit
 from incident_operator.api.meta import Risk
 from incident_operator.core.draft import Judgement, NotApplicable, PlanDraft
 from tests.actions.reader import DictReader

@@ -38,6 +38,7 @@ _FILES = (
     "s3",
     "tcp",
     "waf",
+    "waf_fixes",
 )
 ENTRY_POINTS = "incident_operator.actions"
 
