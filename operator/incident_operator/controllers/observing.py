@@ -199,7 +199,12 @@ async def _runbook_findings(
     """Evaluate the findings the runbook adds; returns them and the first failure."""
     if not check.findings:
         return [], ""
-    variables = {"output": dict(output), "inputs": inputs.wire(), "parameters": dict(scope.parameters)}
+    variables = {
+        "output": dict(output),
+        "inputs": inputs.wire(),
+        "parameters": dict(scope.parameters),
+        "now": format_instant(scope.now),
+    }
     answers = await context.evaluate(
         [rule.when for rule in check.findings], variables, owner=scope.run.spec.runbook_ref.name, scope="finding"
     )
