@@ -27,6 +27,7 @@ from .network import seed as network_seed
 from .orders import faults as orders
 from .orders import grant as orders_grant
 from .orders.database import INSTANCE, Database
+from .partners import api as partners_api
 from .partners import faults as partners
 from .partners import grant as partners_grant
 from .partners import seed as partners_seed
@@ -47,6 +48,8 @@ _SLOW_SECONDS = 1.0
 _USUAL_RATE = 10
 #: CloudTrail's events of a window are looked for from so long before the first of them.
 _BEFORE = timedelta(minutes=1)
+#: The fault that the access log tells of, and how far back it is asked for it: not for one that was healed long ago.
+_API_KEY, _LOOK_BACK = "api-key-scraped", timedelta(minutes=10)
 
 
 class Birthday(Department):
@@ -106,28 +109,31 @@ class Images(Department):
 
 
 class Partners(Department):
-    """What partners are given: a key, which can leak."""
+    """What partners are given: a key of a user and one of an API; either can leak."""
 
     name, title, team = "partners", "partners' keys", "security"
-    seen = "CloudTrail tells of it now"
-    unseen = "CloudTrail tells nothing of it yet: a run that starts now may find no evidence"
+    seen = "what was done with the key can be read now"
+    unseen = "what was done with the key can't be read yet: a run that starts now may find no evidence"
     faults = partners.FAULTS
 
     def is_seeded(self, stage: Stage, shop: Shop) -> bool:
-        """Tell whether the partner has its key, in use or not."""
-        return has_key(shop, partners_seed.PARTNER)
+        """Tell whether the partner has its keys, in use or not."""
+        return has_key(shop, partners_seed.PARTNER) and partners_api.FEED in shop.keys
 
     def seed(self, stage: Stage, shop: Shop) -> Shop:
-        """Make the partner, its key and the bucket for evidence."""
-        return partners_seed.seed(shop, stage.state_dir)
+        """Make the partner, its keys, the API and the bucket for evidence."""
+        return partners_api.seed(partners_seed.seed(shop, stage.state_dir), stage.state_dir)
 
     def grants(self, stage: Stage, shop: Shop) -> list[dict[str, Any]]:
         """The grant."""
         return [partners_grant.grant(shop.account)]
 
     def felt(self, stage: Stage, shop: Shop, name: str, seconds: float = FELT_SECONDS) -> bool:
-        """Nobody feels it; CloudTrail tells of it, some time later."""
+        """Nobody feels it; CloudTrail, or the access log, tells of it some time later."""
         trail = shop.client("cloudtrail")
+        if name == _API_KEY:
+            since = Clock().now() - _BEFORE
+            return wait_until(lambda: _scraped_at(shop, since) != [], seconds=seconds, every=0.5)
         about = [{"AttributeKey": "Username", "AttributeValue": partners_seed.PARTNER}]
 
         def told() -> bool:
@@ -136,17 +142,28 @@ class Partners(Department):
         return wait_until(told, seconds=seconds, every=0.5)
 
     def parameters(self, stage: Stage, shop: Shop, name: str) -> dict[str, Any]:
-        """The key, the window around its second one, and the account's own bucket."""
+        """The key, the window around what was done with it, and the account's own bucket."""
+        if name == _API_KEY:
+            now = Clock().now()
+            key = {"apiKeyId": shop.keys[partners_api.FEED].access_key_id}
+            return {**key, **_window(_scraped_at(shop, now - _LOOK_BACK), now, shop)}
         own = shop.keys[partners_seed.PARTNER].access_key_id
         found = shop.client("iam").list_access_keys(UserName=partners_seed.PARTNER)["AccessKeyMetadata"]
         made: list[datetime] = [key["CreateDate"] for key in found if key["AccessKeyId"] != own]
-        now = Clock().now()
-        return {
-            "accessKeyId": own,
-            "windowStart": f"{min([*made, now]) - _BEFORE:%Y-%m-%dT%H:%M:%SZ}",
-            "windowEnd": f"{now:%Y-%m-%dT%H:%M:%SZ}",
-            "evidenceBucket": partners_seed.evidence_bucket(shop),
-        }
+        return {"accessKeyId": own, **_window(made, Clock().now(), shop)}
+
+
+def _scraped_at(shop: Shop, since: datetime) -> list[datetime]:
+    return partners_api.scraped_at(shop, partners_seed.SCRAPER, since)
+
+
+def _window(seen: Iterable[datetime], now: datetime, shop: Shop) -> dict[str, Any]:
+    """Return the window from a while before the first of these, and where its evidence is written."""
+    return {
+        "windowStart": f"{min([*seen, now]) - _BEFORE:%Y-%m-%dT%H:%M:%SZ}",
+        "windowEnd": f"{now:%Y-%m-%dT%H:%M:%SZ}",
+        "evidenceBucket": partners_seed.evidence_bucket(shop),
+    }
 
 
 class Storefront(LivingDepartment):

@@ -21,7 +21,7 @@ from incident_operator.adapters.clock import Clock
 from .test_s3_access import approved, operations
 from .world import World, outcome, story
 
-RUN = "sec-2023-0156"
+RUN, SCRAPED_API = "sec-2023-0156", "api-key-scraped"
 
 
 @pytest.fixture
@@ -49,30 +49,28 @@ def events_of(world: World) -> set[str]:
     return {event["EventName"] for event in found}
 
 
-def started(world: World, window: tuple[datetime, datetime], **parameters: Any) -> None:
-    """Open a confidential incident as alice, and apply the run that joins it. A parameter of None is left out."""
+def started(world: World, window: tuple[datetime, datetime], fault: str = RUN) -> None:
+    """Open a confidential incident as alice, and apply the run of a fault's example that joins it."""
     incident = {
         "apiVersion": "ops.shopsmart.com/v1alpha1",
         "kind": "Incident",
-        "metadata": {"name": RUN, "namespace": world.name},
+        "metadata": {"name": fault, "namespace": world.name},
         "spec": {
-            "ticket": "SEC-2023-0156",
+            "ticket": FAULTS[fault].ticket,
             "title": "Unusual API access patterns detected",
             "severity": "P1",
             "confidential": True,
         },
     }
     world.apply(incident)
-    manifest = world.manifest("security-incident.yaml", incident={"name": RUN})
+    manifest = world.manifest(FAULTS[fault].example, incident={"name": fault})
+    known, who = ("accessKeyId", seed.PARTNER) if fault == RUN else ("apiKeyId", api.FEED)
     manifest["spec"]["parameters"] |= {
-        "accessKeyId": world.shop.keys[seed.PARTNER].access_key_id,
+        known: world.shop.keys[who].access_key_id,
         "windowStart": f"{window[0]:%Y-%m-%dT%H:%M:%SZ}",
         "windowEnd": f"{window[1]:%Y-%m-%dT%H:%M:%S.%fZ}",
         "evidenceBucket": seed.evidence_bucket(world.shop),
-        **parameters,
     }
-    given = manifest["spec"]["parameters"].items()
-    manifest["spec"]["parameters"] = {name: value for name, value in given if value is not None}
     world.apply(manifest)
 
 
@@ -168,18 +166,12 @@ def test_evidence_that_cannot_be_written_and_a_key_of_our_own_are_said(partners:
     assert world.dump() == before
 
 
-def scraped_api(world: World, thief: api.Caller) -> tuple[datetime, datetime]:
+def scraped_api(world: World) -> tuple[datetime, datetime]:
     """Let the API's key be used, wait until the access log shows all of it, and return the window."""
     start = Clock().now() - timedelta(seconds=2)
-    assert [thief.once()[0] for _ in range(5)] == [200] * 5
+    FAULTS[SCRAPED_API].break_(world.shop)
     end = Clock().now()
-    logs = world.shop.client("logs")
-
-    def logged() -> int:
-        found = logs.filter_log_events(logGroupName=api.LOG_GROUP)["events"]
-        return sum(seed.SCRAPER in event["message"] for event in found)
-
-    assert wait_until(lambda: logged() == 5, seconds=60, every=0.25)
+    assert wait_until(lambda: len(api.scraped_at(world.shop, seed.SCRAPER, start)) == 5, seconds=60, every=0.25)
     return start, end
 
 
@@ -189,11 +181,11 @@ def test_a_scraped_api_key_is_disabled_partners_are_served_and_the_undo_is_exact
     world.shop = api.seed(world.shop, world.folder)
     key = world.shop.keys[api.FEED].access_key_id
     thief = api.Caller(shop=world.shop, who=api.FEED, address=seed.SCRAPER)
-    window = scraped_api(world, thief)
+    window = scraped_api(world)
     with api.Caller(shop=world.shop, who=api.MARKET, rate=2) as market, world.operator():
         before = world.dump()
-        started(world, window, accessKeyId=None, apiKeyId=key)
-        plan = world.open_plan(RUN, "disableApiKey")
+        started(world, window, SCRAPED_API)
+        plan = world.open_plan(SCRAPED_API, "disableApiKey")
         assert wait_until(lambda: bool(evidence(world)), seconds=60, every=0.25), world.log()
         assert operations(world) == ["PutObject"]
         assert thief.once()[0] == 200
@@ -201,7 +193,7 @@ def test_a_scraped_api_key_is_disabled_partners_are_served_and_the_undo_is_exact
         assert (plan["spec"]["tier"], plan["spec"]["risk"]) == ("Security", "Disruptive")
         assert plan["spec"]["touches"] == [f"arn:aws:apigateway:us-east-1::/apikeys/{key}"]
         approved(world, plan, "bob", "carol")
-        status = world.finished(RUN)
+        status = world.finished(SCRAPED_API)
         assert outcome(status) == "Resolved/Runbook", story(status)
         assert thief.once() == (403, {"message": "Forbidden"})
         assert wait_until(lambda: market.counts[200] > 0, seconds=30)

@@ -1,6 +1,7 @@
 """The commands break and heal every department, and make it where that needs it."""
 
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from dev.shop.images import seed as images
 from dev.shop.images.traffic import Browsers
 from dev.shop.living import Living
 from dev.shop.network.place import is_open, tiers_of
+from dev.shop.partners import api
 from dev.shop.partners import seed as partners
 from dev.shop.shop import Shop, load
 from incident_operator.api.grant import ActionGrant
@@ -176,6 +178,28 @@ def test_two_departments_are_broken_at_once_and_healed_together(a_shop: Callable
     assert healed.exit_code == 0, healed.output
     assert is_open(shop, tiers_of(shop))
     network.await_well(Stage(state_dir=folder, time_scale=3000, say=print))
+
+
+def test_an_api_key_that_is_scraped_is_read_of_in_the_log_and_good_again_once_healed(
+    a_shop: Callable[..., Shop], folder: Path
+) -> None:
+    """The run says which key and when; breaking it anew is more of the same; healing undoes what a run did."""
+    a_shop()
+    for _ in range(2):
+        broken = command(folder, "break", "--wait", "api-key-scraped")
+        assert broken.exit_code == 0, broken.output
+        assert department_of("api-key-scraped").seen in broken.output
+    shop = load(folder)
+    key = shop.keys[api.FEED].access_key_id
+    run = IncidentRun.model_validate(yaml.safe_load((folder / "runs" / "api-key-scraped.yaml").read_text()))
+    given = run.spec.parameters
+    assert (given["apiKeyId"], "accessKeyId" in given) == (key, False)
+    seen = [f"{at:%Y-%m-%dT%H:%M:%SZ}" for at in api.scraped_at(shop, partners.SCRAPER, datetime.fromtimestamp(0, UTC))]
+    assert given["windowStart"] < seen[0] <= seen[-1] <= given["windowEnd"]
+    disabled = {"op": "replace", "path": "/enabled", "value": "false"}
+    shop.client("apigateway").update_api_key(apiKey=key, patchOperations=[disabled])
+    assert command(folder, "heal", "api-key-scraped").exit_code == 0
+    assert api.Caller(shop=shop, who=api.FEED).once()[0] == 200
 
 
 def test_the_orders_live_on_and_are_healed_where_they_live(a_shop: Callable[..., Shop], folder: Path) -> None:
