@@ -15,6 +15,8 @@ from . import faults as birthday
 from .alarm import wait_until_felt
 from .department import FELT_SECONDS, Broken, Department, LivingDepartment, Stage, has_key
 from .faults import ALL
+from .front import faults as front
+from .front import seed as front_seed
 from .images import faults as images
 from .images import grant as images_grant
 from .images import seed as images_seed
@@ -29,6 +31,7 @@ from .orders import grant as orders_grant
 from .orders.database import INSTANCE, Database
 from .partners import api as partners_api
 from .partners import faults as partners
+from .partners import front as partners_front
 from .partners import grant as partners_grant
 from .partners import seed as partners_seed
 from .sessions import faults as sessions
@@ -151,6 +154,58 @@ class Partners(Department):
         found = shop.client("iam").list_access_keys(UserName=partners_seed.PARTNER)["AccessKeyMetadata"]
         made: list[datetime] = [key["CreateDate"] for key in found if key["AccessKeyId"] != own]
         return {"accessKeyId": own, **_window(made, Clock().now(), shop)}
+
+
+class Front(LivingDepartment):
+    """The partners' web front: a load balancer behind a web ACL, and partners who come all the time."""
+
+    name, title, team = "front", "partners' web front", "security"
+    seen = "WAF counts who comes too often now"
+    unseen = "WAF counts nobody yet: a run that starts now may find nobody"
+    lives = "its server and its partners"
+    faults = front.FAULTS
+
+    def is_seeded(self, stage: Stage, shop: Shop) -> bool:
+        """Tell whether the dead key is there, and the front lives."""
+        return has_key(shop, front_seed.FORMER) and self.life(stage).is_alive(shop)
+
+    def seed(self, stage: Stage, shop: Shop) -> Shop:
+        """Make the partner that left, its dead key and the bucket for evidence; the process makes the rest."""
+        return front_seed.seed(shop, stage.state_dir)
+
+    def grants(self, stage: Stage, shop: Shop) -> list[dict[str, Any]]:
+        """The grant, which is that of the partners' keys."""
+        return [partners_grant.grant(shop.account)]
+
+    def break_(self, stage: Stage, shop: Shop, name: str) -> bool:
+        """Break it, where it lives."""
+        return self.faults[name].break_(self.life(stage).ask)
+
+    def heal(self, stage: Stage, shop: Shop, names: Iterable[str]) -> None:
+        """Let nobody scrape, and make the web ACL what it was."""
+        for name in names:
+            self.faults[name].heal(self.life(stage).ask)
+
+    def felt(self, stage: Stage, shop: Shop, name: str, seconds: float = FELT_SECONDS) -> bool:
+        """No partner feels it; WAF counts it, and CloudTrail tells of the key's last call."""
+        return wait_until(
+            lambda: partners_front.is_counted(shop) and _last_calls(shop) != [], seconds=seconds, every=0.5
+        )
+
+    def parameters(self, stage: Stage, shop: Shop, name: str) -> dict[str, Any]:
+        """The dead key, the window around its last call, and the account's own bucket."""
+        return {
+            "accessKeyId": shop.keys[front_seed.FORMER].access_key_id,
+            **_window(_last_calls(shop), Clock().now(), shop),
+        }
+
+
+def _last_calls(shop: Shop) -> list[datetime]:
+    """Return when the dead key was used lately, as CloudTrail tells it."""
+    about = [{"AttributeKey": "Username", "AttributeValue": front_seed.FORMER}]
+    since = Clock().now() - _LOOK_BACK
+    found = shop.client("cloudtrail").lookup_events(LookupAttributes=about, StartTime=since)["Events"]
+    return [event["EventTime"] for event in found]
 
 
 def _scraped_at(shop: Shop, since: datetime) -> list[datetime]:
@@ -332,6 +387,7 @@ DEPARTMENTS: tuple[Department, ...] = (
     Sessions(),
     Images(),
     Partners(),
+    Front(),
     Network(),
 )
 #: Every fault that a command can break.

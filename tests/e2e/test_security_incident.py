@@ -12,10 +12,13 @@ from typing import Any
 import pytest
 
 from dev.processes import wait_until
+from dev.shop.front import seed as front_seed
+from dev.shop.front.faults import FAULTS as FRONT_FAULTS
+from dev.shop.front.life import life as front_life
 from dev.shop.partners import api, front, seed
 from dev.shop.partners.faults import FAULTS
 from dev.shop.partners.grant import grant
-from dev.shop.partners.scraper import Scraper, client_from
+from dev.shop.partners.scraper import Scraper
 from incident_operator.adapters.clock import Clock
 
 from .test_s3_access import approved, operations
@@ -42,9 +45,9 @@ def scraped(world: World) -> tuple[datetime, datetime]:
     return start, end
 
 
-def events_of(world: World) -> set[str]:
-    """Return the names of what CloudTrail shows of the partner's user by now."""
-    about = [{"AttributeKey": "Username", "AttributeValue": seed.PARTNER}]
+def events_of(world: World, user: str = seed.PARTNER) -> set[str]:
+    """Return the names of what CloudTrail shows of a partner's user by now."""
+    about = [{"AttributeKey": "Username", "AttributeValue": user}]
     found = world.shop.client("cloudtrail").lookup_events(LookupAttributes=about)["Events"]
     return {event["EventName"] for event in found}
 
@@ -244,39 +247,39 @@ def test_the_scraper_is_refused_at_the_web_acl_and_the_partners_are_served(partn
     The key is dead already, and what was done with it is known: what is left is who still comes.
     """
     world = partners
+    world.shop = front_seed.seed(world.shop, world.folder)
+    fault = FRONT_FAULTS["web-acl-scraper"]
     start = Clock().now() - timedelta(seconds=2)
-    client_from(world.shop, "dynamodb", front.SCRAPER).describe_table(TableName=world.shop.table)
-    end = Clock().now()
-    assert wait_until(lambda: "DescribeTable" in events_of(world), seconds=60, every=0.25)
-    world.shop.client("iam").update_access_key(
-        UserName=seed.PARTNER, AccessKeyId=world.shop.keys[seed.PARTNER].access_key_id, Status="Inactive"
-    )
-    with front.served(world.shop) as host, front.Clients(host=host, sources=front.PARTNERS) as others:
-        assert {front.get(host, front.SCRAPER) for _ in range(front.LIMIT + 20)} == {200}
+    with front_life(world.shop) as life:
+
+        def ask(word: str, **arguments: Any) -> Any:
+            return life.answers[word](arguments)
+
+        assert fault.break_(ask)
+        end = Clock().now()
+        assert wait_until(lambda: "DescribeTable" in events_of(world, front_seed.FORMER), seconds=60, every=0.25)
         before = world.dump()
-        with front.Clients(host=host, sources=(front.SCRAPER,)) as scraper, world.operator():
-            manifest = world.manifest("security-incident.yaml")
+        with world.operator():
+            manifest = world.manifest(fault.example)
             manifest["spec"]["parameters"] |= {
-                "accessKeyId": world.shop.keys[seed.PARTNER].access_key_id,
+                "accessKeyId": world.shop.keys[front_seed.FORMER].access_key_id,
                 "windowStart": f"{start:%Y-%m-%dT%H:%M:%SZ}",
                 "windowEnd": f"{end:%Y-%m-%dT%H:%M:%S.%fZ}",
                 "evidenceBucket": seed.evidence_bucket(world.shop),
-                "webAcl": front.WEB_ACL,
-                "abusiveRequests": front.LIMIT,
             }
             world.apply(manifest)
-            plan = world.open_plan(RUN, "blockAddresses")
+            plan = world.open_plan(fault.name, "blockAddresses")
             assert (plan["spec"]["risk"], plan["spec"]["askBecause"]) == ("Disruptive", ["ContainmentIsForPeople"])
-            found = {f["reason"]: f["message"] for f in world.status(RUN)["findings"]}
+            found = {f["reason"]: f["message"] for f in world.status(fault.name)["findings"]}
             assert {"AbusiveAddresses", "RateRuleOnlyCounts"} <= set(found)
             assert front.SCRAPER in found["AbusiveAddresses"]
             assert operations(world) == []
-            assert set(scraper.counts) == {200}
+            assert ask("scraped")
             approved(world, plan, "bob")
-            status = world.finished(RUN)
+            status = world.finished(fault.name)
             assert outcome(status) == "Resolved/Runbook", story(status)
-            assert front.get(host, front.SCRAPER) == 403
-            assert set(others.counts) == {200}
+            assert ask("scraper") == 403
+            assert set(ask("served")) == {"200"}
             # One call, and all that differs is one address more in the set.
             assert operations(world) == ["UpdateIPSet"]
             after = world.dump()
@@ -285,10 +288,9 @@ def test_the_scraper_is_refused_at_the_web_acl_and_the_partners_are_served(partn
             blocked["addresses"] = [front.BLOCKED_BEFORE]
             assert after == before
             # Somebody wants it back: exactly what was there.
-            assert (
-                world.answer(world.say("bob", "Revert", plan, reason="the partner moved in there"))["status"] == "True"
-            )
+            word = world.say("bob", "Revert", plan, reason="the partner moved in there")
+            assert world.answer(word)["status"] == "True"
             assert wait_until(lambda: world.dump() == before, seconds=60, every=0.25), world.log()
-            assert wait_until(lambda: front.get(host, front.SCRAPER) == 200, seconds=60, every=0.25)
+            assert wait_until(lambda: ask("scraper") == 200, seconds=60, every=0.25)
     assert operations(world) == ["UpdateIPSet", "UpdateIPSet"]
     assert all(call["outcome"] == "OK" for call in world.changes_by_operator())

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from dev.processes import recorded
+from dev.processes import recorded, wait_until
 from dev.shop.__main__ import main
 from dev.shop.department import Broken, Department, LivingDepartment, Stage
 from dev.shop.departments import DEPARTMENTS, FAULTS, department_of
@@ -18,7 +18,7 @@ from dev.shop.images import seed as images
 from dev.shop.images.traffic import Browsers
 from dev.shop.living import Living
 from dev.shop.network.place import is_open, tiers_of
-from dev.shop.partners import api
+from dev.shop.partners import api, front
 from dev.shop.partners import seed as partners
 from dev.shop.shop import Shop, load
 from incident_operator.api.grant import ActionGrant
@@ -200,6 +200,38 @@ def test_an_api_key_that_is_scraped_is_read_of_in_the_log_and_good_again_once_he
     shop.client("apigateway").update_api_key(apiKey=key, patchOperations=[disabled])
     assert command(folder, "heal", "api-key-scraped").exit_code == 0
     assert api.Caller(shop=shop, who=api.FEED).once()[0] == 200
+
+
+def test_the_web_front_is_scraped_where_it_lives_and_healing_ends_it(a_shop: Callable[..., Shop], folder: Path) -> None:
+    """The run names the dead key and when it was used last; what a run did to the web ACL is undone by healing."""
+    a_shop()
+    broken = command(folder, "break", "--wait", "web-acl-scraper")
+    assert broken.exit_code == 0, broken.output
+    assert department_of("web-acl-scraper").seen in broken.output
+    again = command(folder, "break", "web-acl-scraper")
+    assert "it was so already" in again.output, again.output
+    shop, life = load(folder), Living(name="front", state_dir=folder)
+    run = IncidentRun.model_validate(yaml.safe_load((folder / "runs" / "web-acl-scraper.yaml").read_text()))
+    assert run.spec.parameters["accessKeyId"] == shop.keys["partner-former"].access_key_id
+    waf = shop.client("wafv2")
+    (found,) = waf.list_ip_sets(Scope="REGIONAL")["IPSets"]
+    named = {"Name": found["Name"], "Scope": "REGIONAL", "Id": found["Id"]}
+    blocked = [front.BLOCKED_BEFORE, f"{front.SCRAPER}/32"]
+    waf.update_ip_set(**named, Addresses=blocked, LockToken=waf.get_ip_set(**named)["LockToken"])
+    assert wait_until(lambda: life.ask("scraper") == 403, seconds=30, every=0.1)
+    assert life.ask("scraped") is False
+    (found,) = waf.list_web_acls(Scope="REGIONAL")["WebACLs"]
+    acl = {"Name": found["Name"], "Scope": "REGIONAL", "Id": found["Id"]}
+    held = waf.get_web_acl(**acl)
+    kept = {name: held["WebACL"][name] for name in ("DefaultAction", "Description", "VisibilityConfig")}
+    limited = [{**rule, "Action": {"Block": {}}} for rule in held["WebACL"]["Rules"]]
+    waf.update_web_acl(**acl, **kept, Rules=limited, LockToken=held["LockToken"])
+    healed = command(folder, "heal", "web-acl-scraper")
+    assert healed.exit_code == 0, healed.output
+    assert waf.get_ip_set(**named)["IPSet"]["Addresses"] == [front.BLOCKED_BEFORE]
+    assert waf.get_web_acl(**acl)["WebACL"] == held["WebACL"]
+    assert (life.ask("scraper"), life.ask("scraped")) == (200, False)
+    assert life.ask("failing") == 0
 
 
 def test_the_orders_live_on_and_are_healed_where_they_live(a_shop: Callable[..., Shop], folder: Path) -> None:
