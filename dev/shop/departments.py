@@ -29,6 +29,7 @@ from .network import seed as network_seed
 from .orders import faults as orders
 from .orders import grant as orders_grant
 from .orders.database import INSTANCE, Database
+from .orders.replica import REPLICA
 from .partners import api as partners_api
 from .partners import faults as partners
 from .partners import front as partners_front
@@ -53,6 +54,8 @@ _USUAL_RATE = 10
 _BEFORE = timedelta(minutes=1)
 #: The fault that the access log tells of, and how far back it is asked for it: not for one that was healed long ago.
 _API_KEY, _LOOK_BACK = "api-key-scraped", timedelta(minutes=10)
+#: The fault after which nothing is left to be healed.
+_PRIMARY_LOST = "database-primary-lost"
 
 
 class Birthday(Department):
@@ -289,10 +292,11 @@ class Orders(LivingDepartment):
         return there and self.life(stage).is_alive(shop)
 
     def seed(self, stage: Stage, shop: Shop) -> Shop:
-        """Forget a database that is gone; the process makes its own known to RDS."""
+        """Forget a database that is gone, and its replica; the process makes its own known to RDS."""
         rds = shop.client("rds")
-        with contextlib.suppress(rds.exceptions.DBInstanceNotFoundFault):
-            rds.delete_db_instance(DBInstanceIdentifier=INSTANCE, SkipFinalSnapshot=True)
+        for name in (REPLICA, INSTANCE):
+            with contextlib.suppress(rds.exceptions.DBInstanceNotFoundFault):
+                rds.delete_db_instance(DBInstanceIdentifier=name, SkipFinalSnapshot=True)
         return shop
 
     def grants(self, stage: Stage, shop: Shop) -> list[dict[str, Any]]:
@@ -307,9 +311,16 @@ class Orders(LivingDepartment):
         return self.faults[name].break_(self.life(stage).ask)
 
     def heal(self, stage: Stage, shop: Shop, names: Iterable[str]) -> None:
-        """Give back what was leaked, and build the index anew."""
+        """Give back what was leaked, and build the index anew; a database that is lost is made anew, whole."""
+        life = self.life(stage)
+        if life.ask("lost"):
+            if _PRIMARY_LOST not in names:
+                raise ShopError(f"the database is gone: only healing {_PRIMARY_LOST}, or all, makes it anew")
+            life.end()
+            self.begin(stage, self.seed(stage, shop))
+            return
         for name in names:
-            self.faults[name].heal(self.life(stage).ask)
+            self.faults[name].heal(life.ask)
 
     def parameters(self, stage: Stage, shop: Shop, name: str) -> dict[str, Any]:
         """What a fault's own run says besides."""

@@ -18,6 +18,7 @@ from dev.shop.images import seed as images
 from dev.shop.images.traffic import Browsers
 from dev.shop.living import Living
 from dev.shop.network.place import is_open, tiers_of
+from dev.shop.orders import replica as orders_replica
 from dev.shop.partners import api, front
 from dev.shop.partners import seed as partners
 from dev.shop.shop import Shop, load
@@ -259,6 +260,29 @@ def test_the_orders_live_on_and_are_healed_where_they_live(a_shop: Callable[...,
     orders = department_of("inc-2023-2156")
     assert isinstance(orders, LivingDepartment)
     orders.await_well(Stage(state_dir=folder, time_scale=3000, say=print))
+
+
+def test_a_lost_primary_is_felt_led_to_its_replica_and_made_anew_by_healing(
+    a_shop: Callable[..., Shop], folder: Path
+) -> None:
+    """Customers can't order until somebody promotes the replica; healing makes the database anew, with its standby."""
+    a_shop()
+    broken = command(folder, "break", "--wait", "database-primary-lost")
+    assert broken.exit_code == 0, broken.output
+    assert "customers fail now" in broken.output
+    assert "it was so already" in command(folder, "break", "database-primary-lost").output
+    shop, life = load(folder), Living(name="orders", state_dir=folder)
+    written = life.ask("visits")
+    rds = shop.client("rds")
+    rds.promote_read_replica(DBInstanceIdentifier=orders_replica.REPLICA)
+    assert wait_until(lambda: life.ask("failing") == 0, seconds=60, every=0.25)
+    assert life.ask("visits") > written
+    healed = command(folder, "heal", "all")
+    assert healed.exit_code == 0, healed.output
+    (found,) = rds.describe_db_instances()["DBInstances"]
+    assert found["MultiAZ"], "with a standby, and without the replica"
+    assert life.ask("lost") is False
+    assert wait_until(lambda: life.ask("failing") == 0, seconds=60, every=0.25)
 
 
 def test_a_fault_that_borrows_an_example_has_a_run_of_its_own(a_shop: Callable[..., Shop], folder: Path) -> None:
