@@ -22,6 +22,8 @@ ADMIN_KEY = re.compile(r"SIMADMIN(\d{12})")
 _LAMBDA = "lambda.amazonaws.com"
 _SESSION_NAME = re.compile(r"[\w+=,.@-]{2,64}")
 _SESSION_POLICY_LIMIT = 2048
+#: How long a session of one's own may last, in seconds, where none is said, and at most as the account's root.
+_OWN_SHORTEST, _OWN_LONGEST, _OWN_DEFAULT, _ROOT_LONGEST = 900, 129_600, 43_200, 3_600
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +38,7 @@ class Principal:
     session_policies: tuple[str, ...] = ()
     #: Made for a running function, by Lambda itself.
     by_lambda: bool = False
-    #: When the session's credentials were issued; None for what is no session.
+    #: When the credentials were issued, of a role's session or of a user's own (GetSessionToken); None for a key.
     issued_at: datetime | None = None
 
     @property
@@ -62,7 +64,7 @@ class Credentials:
 
 @dataclass(kw_only=True)
 class Sessions:
-    """All sessions of assumed roles, by access key id."""
+    """All sessions, of assumed roles and of users' own, by access key id."""
 
     now: Callable[[], datetime]
     _principals: dict[str, tuple[Principal, datetime]] = field(default_factory=dict)
@@ -178,16 +180,50 @@ def assume_role(call: Call, principal: Principal, sessions: Sessions, identity_a
     made = sessions.open(session, duration)
     return call.answer(
         {
-            "Credentials": {
-                "AccessKeyId": made.access_key_id,
-                "SecretAccessKey": made.secret_access_key,
-                "SessionToken": made.session_token,
-                "Expiration": made.expiration.astimezone(UTC),
-            },
+            "Credentials": _told(made),
             "AssumedRoleUser": {"AssumedRoleId": f"{role.id}:{name}", "Arn": session.arn},
             "PackedPolicySize": 6 if policy else None,
         }
     )
+
+
+def get_session_token(call: Call, principal: Principal, sessions: Sessions) -> Reply:
+    """Answer sts:GetSessionToken: a session of one's own, which needs no permission and outlives the key.
+
+    It may do what its user may at the time of each call: only a policy ends it before its time. Without MFA, which
+    the simulator has not, it can't call IAM. Source: IAM user guide, "Permissions for GetSessionToken", "Disabling
+    permissions for temporary security credentials". Errors: Refused.
+    """
+    if principal.issued_at is not None:
+        raise Refused("AccessDenied", "Cannot call GetSessionToken with session credentials", status=403)
+    if call.arguments.get("SerialNumber") or call.arguments.get("TokenCode"):
+        raise Refused("AccessDenied", "MultiFactorAuthentication failed: the simulator has no device", status=403)
+    seconds = int(call.arguments.get("DurationSeconds") or _OWN_DEFAULT)
+    if not _OWN_SHORTEST <= seconds <= _OWN_LONGEST:
+        bounds = f"{_OWN_SHORTEST} to {_OWN_LONGEST}"
+        raise Refused("ValidationError", f"Value '{seconds}' at 'durationSeconds' is not within {bounds}")
+    if principal.admin:
+        seconds = min(seconds, _ROOT_LONGEST)
+    made = sessions.open(principal, timedelta(seconds=seconds))
+    return call.answer({"Credentials": _told(made)})
+
+
+def refuse_to_own_session(call: Call, principal: Principal) -> None:
+    """Refuse what a session of one's own can't call without MFA. Errors: Refused."""
+    if principal.issued_at is None or principal.kind == "AssumedRole":
+        return
+    own = call.name in (("sts", "GetCallerIdentity"), ("sts", "AssumeRole"), ("sts", "GetSessionToken"))
+    if call.service == "iam" or (call.service == "sts" and not own):
+        raise Refused("InvalidClientTokenId", "The security token included in the request is invalid", status=403)
+
+
+def _told(made: Credentials) -> dict[str, Any]:
+    return {
+        "AccessKeyId": made.access_key_id,
+        "SecretAccessKey": made.secret_access_key,
+        "SessionToken": made.session_token,
+        "Expiration": made.expiration.astimezone(UTC),
+    }
 
 
 def _check_session_policy(policy: str) -> None:

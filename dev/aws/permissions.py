@@ -23,7 +23,7 @@ class Need:
 
 def needs(call: Call, account: str) -> list[Need]:
     """Return what a call needs. Shape: empty for what everybody may do."""
-    if call.name in (("sts", "GetCallerIdentity"), ("sts", "AssumeRole")):
+    if call.name in (("sts", "GetCallerIdentity"), ("sts", "AssumeRole"), ("sts", "GetSessionToken")):
         return []
     by_service = _SERVICES.get(call.service)
     if by_service is not None:

@@ -107,6 +107,7 @@ class Pipeline:
     def _permitted(self, call: Call, principal: Principal) -> tuple[Reply, tuple[Any, Any] | None]:
         """Authorize and make a call. Shape: with what it changed, before and after."""
         with self.lock:
+            identity.refuse_to_own_session(call, principal)
             authorization.check(call, principal)
             self.delayed.settle()
             if call.service == "iam":
@@ -142,6 +143,7 @@ class Pipeline:
         """Return what is not left to moto alone."""
         handlers: dict[tuple[str, str], Handler] = {
             ("sts", "AssumeRole"): lambda c, p, _: self._assume(c, p),
+            ("sts", "GetSessionToken"): lambda c, p, _: identity.get_session_token(c, p, self.sessions),
             ("sts", "GetCallerIdentity"): lambda c, p, _: identity.get_caller_identity(c, p),
             ("iam", "SimulatePrincipalPolicy"): lambda c, p, _: simulation.simulate(c, p),
             ("cloudtrail", "LookupEvents"): lambda c, p, _: self.trail.lookup(c, p),

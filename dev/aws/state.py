@@ -94,6 +94,7 @@ def _user(user: Any) -> dict[str, Any]:
         "inline": {name: parsed(text) for name, text in sorted(user.policies.items())},
         "attached": sorted(user.managed_policies),
         "keys": {key.access_key_id: key.status for key in user.access_keys},
+        "console": bool(user.password),
     }
 
 

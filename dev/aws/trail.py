@@ -158,6 +158,9 @@ def _identity(principal: Principal, key: str) -> dict[str, Any]:
     }
     if principal.kind == "IAMUser":
         found["userName"] = principal.name
+    if principal.kind == "IAMUser" and principal.issued_at is not None:
+        attributes = {"creationDate": f"{principal.issued_at:%Y-%m-%dT%H:%M:%SZ}", "mfaAuthenticated": "false"}
+        found["sessionContext"] = {"attributes": attributes}
     if principal.kind == "AssumedRole":
         issuer = {"type": "Role", "arn": principal.role_arn, "accountId": principal.account}
         found["sessionContext"] = {"sessionIssuer": {**issuer, "userName": principal.role_arn.rsplit("/", 1)[-1]}}

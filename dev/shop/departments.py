@@ -15,6 +15,8 @@ from . import faults as birthday
 from .alarm import wait_until_felt
 from .department import FELT_SECONDS, Broken, Department, LivingDepartment, Stage, has_key
 from .faults import ALL
+from .front import faults as front
+from .front import seed as front_seed
 from .images import faults as images
 from .images import grant as images_grant
 from .images import seed as images_seed
@@ -27,7 +29,10 @@ from .network import seed as network_seed
 from .orders import faults as orders
 from .orders import grant as orders_grant
 from .orders.database import INSTANCE, Database
+from .orders.replica import REPLICA
+from .partners import api as partners_api
 from .partners import faults as partners
+from .partners import front as partners_front
 from .partners import grant as partners_grant
 from .partners import seed as partners_seed
 from .sessions import faults as sessions
@@ -47,6 +52,10 @@ _SLOW_SECONDS = 1.0
 _USUAL_RATE = 10
 #: CloudTrail's events of a window are looked for from so long before the first of them.
 _BEFORE = timedelta(minutes=1)
+#: The fault that the access log tells of, and how far back it is asked for it: not for one that was healed long ago.
+_API_KEY, _LOOK_BACK = "api-key-scraped", timedelta(minutes=10)
+#: The fault after which nothing is left to be healed.
+_PRIMARY_LOST = "database-primary-lost"
 
 
 class Birthday(Department):
@@ -106,28 +115,31 @@ class Images(Department):
 
 
 class Partners(Department):
-    """What partners are given: a key, which can leak."""
+    """What partners are given: a key of a user and one of an API; either can leak."""
 
     name, title, team = "partners", "partners' keys", "security"
-    seen = "CloudTrail tells of it now"
-    unseen = "CloudTrail tells nothing of it yet: a run that starts now may find no evidence"
+    seen = "what was done with the key can be read now"
+    unseen = "what was done with the key can't be read yet: a run that starts now may find no evidence"
     faults = partners.FAULTS
 
     def is_seeded(self, stage: Stage, shop: Shop) -> bool:
-        """Tell whether the partner has its key, in use or not."""
-        return has_key(shop, partners_seed.PARTNER)
+        """Tell whether the partner has its keys, in use or not."""
+        return has_key(shop, partners_seed.PARTNER) and partners_api.FEED in shop.keys
 
     def seed(self, stage: Stage, shop: Shop) -> Shop:
-        """Make the partner, its key and the bucket for evidence."""
-        return partners_seed.seed(shop, stage.state_dir)
+        """Make the partner, its keys, the API and the bucket for evidence."""
+        return partners_api.seed(partners_seed.seed(shop, stage.state_dir), stage.state_dir)
 
     def grants(self, stage: Stage, shop: Shop) -> list[dict[str, Any]]:
         """The grant."""
         return [partners_grant.grant(shop.account)]
 
     def felt(self, stage: Stage, shop: Shop, name: str, seconds: float = FELT_SECONDS) -> bool:
-        """Nobody feels it; CloudTrail tells of it, some time later."""
+        """Nobody feels it; CloudTrail, or the access log, tells of it some time later."""
         trail = shop.client("cloudtrail")
+        if name == _API_KEY:
+            since = Clock().now() - _BEFORE
+            return wait_until(lambda: _scraped_at(shop, since) != [], seconds=seconds, every=0.5)
         about = [{"AttributeKey": "Username", "AttributeValue": partners_seed.PARTNER}]
 
         def told() -> bool:
@@ -136,17 +148,80 @@ class Partners(Department):
         return wait_until(told, seconds=seconds, every=0.5)
 
     def parameters(self, stage: Stage, shop: Shop, name: str) -> dict[str, Any]:
-        """The key, the window around its second one, and the account's own bucket."""
+        """The key, the window around what was done with it, and the account's own bucket."""
+        if name == _API_KEY:
+            now = Clock().now()
+            key = {"apiKeyId": shop.keys[partners_api.FEED].access_key_id}
+            return {**key, **_window(_scraped_at(shop, now - _LOOK_BACK), now, shop)}
         own = shop.keys[partners_seed.PARTNER].access_key_id
         found = shop.client("iam").list_access_keys(UserName=partners_seed.PARTNER)["AccessKeyMetadata"]
         made: list[datetime] = [key["CreateDate"] for key in found if key["AccessKeyId"] != own]
-        now = Clock().now()
+        return {"accessKeyId": own, **_window(made, Clock().now(), shop)}
+
+
+class Front(LivingDepartment):
+    """The partners' web front: a load balancer behind a web ACL, and partners who come all the time."""
+
+    name, title, team = "front", "partners' web front", "security"
+    seen = "WAF counts who comes too often now"
+    unseen = "WAF counts nobody yet: a run that starts now may find nobody"
+    lives = "its server and its partners"
+    faults = front.FAULTS
+
+    def is_seeded(self, stage: Stage, shop: Shop) -> bool:
+        """Tell whether the dead key is there, and the front lives."""
+        return has_key(shop, front_seed.FORMER) and self.life(stage).is_alive(shop)
+
+    def seed(self, stage: Stage, shop: Shop) -> Shop:
+        """Make the partner that left, its dead key and the bucket for evidence; the process makes the rest."""
+        return front_seed.seed(shop, stage.state_dir)
+
+    def grants(self, stage: Stage, shop: Shop) -> list[dict[str, Any]]:
+        """The grant, which is that of the partners' keys."""
+        return [partners_grant.grant(shop.account)]
+
+    def break_(self, stage: Stage, shop: Shop, name: str) -> bool:
+        """Break it, where it lives."""
+        return self.faults[name].break_(self.life(stage).ask)
+
+    def heal(self, stage: Stage, shop: Shop, names: Iterable[str]) -> None:
+        """Let nobody scrape, and make the web ACL what it was."""
+        for name in names:
+            self.faults[name].heal(self.life(stage).ask)
+
+    def felt(self, stage: Stage, shop: Shop, name: str, seconds: float = FELT_SECONDS) -> bool:
+        """No partner feels it; WAF counts it, and CloudTrail tells of the key's last call."""
+        return wait_until(
+            lambda: partners_front.is_counted(shop) and _last_calls(shop) != [], seconds=seconds, every=0.5
+        )
+
+    def parameters(self, stage: Stage, shop: Shop, name: str) -> dict[str, Any]:
+        """The dead key, the window around its last call, and the account's own bucket."""
         return {
-            "accessKeyId": own,
-            "windowStart": f"{min([*made, now]) - _BEFORE:%Y-%m-%dT%H:%M:%SZ}",
-            "windowEnd": f"{now:%Y-%m-%dT%H:%M:%SZ}",
-            "evidenceBucket": partners_seed.evidence_bucket(shop),
+            "accessKeyId": shop.keys[front_seed.FORMER].access_key_id,
+            **_window(_last_calls(shop), Clock().now(), shop),
         }
+
+
+def _last_calls(shop: Shop) -> list[datetime]:
+    """Return when the dead key was used lately, as CloudTrail tells it."""
+    about = [{"AttributeKey": "Username", "AttributeValue": front_seed.FORMER}]
+    since = Clock().now() - _LOOK_BACK
+    found = shop.client("cloudtrail").lookup_events(LookupAttributes=about, StartTime=since)["Events"]
+    return [event["EventTime"] for event in found]
+
+
+def _scraped_at(shop: Shop, since: datetime) -> list[datetime]:
+    return partners_api.scraped_at(shop, partners_seed.SCRAPER, since)
+
+
+def _window(seen: Iterable[datetime], now: datetime, shop: Shop) -> dict[str, Any]:
+    """Return the window from a while before the first of these, and where its evidence is written."""
+    return {
+        "windowStart": f"{min([*seen, now]) - _BEFORE:%Y-%m-%dT%H:%M:%SZ}",
+        "windowEnd": f"{now:%Y-%m-%dT%H:%M:%SZ}",
+        "evidenceBucket": partners_seed.evidence_bucket(shop),
+    }
 
 
 class Storefront(LivingDepartment):
@@ -217,10 +292,11 @@ class Orders(LivingDepartment):
         return there and self.life(stage).is_alive(shop)
 
     def seed(self, stage: Stage, shop: Shop) -> Shop:
-        """Forget a database that is gone; the process makes its own known to RDS."""
+        """Forget a database that is gone, and its replica; the process makes its own known to RDS."""
         rds = shop.client("rds")
-        with contextlib.suppress(rds.exceptions.DBInstanceNotFoundFault):
-            rds.delete_db_instance(DBInstanceIdentifier=INSTANCE, SkipFinalSnapshot=True)
+        for name in (REPLICA, INSTANCE):
+            with contextlib.suppress(rds.exceptions.DBInstanceNotFoundFault):
+                rds.delete_db_instance(DBInstanceIdentifier=name, SkipFinalSnapshot=True)
         return shop
 
     def grants(self, stage: Stage, shop: Shop) -> list[dict[str, Any]]:
@@ -235,9 +311,16 @@ class Orders(LivingDepartment):
         return self.faults[name].break_(self.life(stage).ask)
 
     def heal(self, stage: Stage, shop: Shop, names: Iterable[str]) -> None:
-        """Give back what was leaked, and build the index anew."""
+        """Give back what was leaked, and build the index anew; a database that is lost is made anew, whole."""
+        life = self.life(stage)
+        if life.ask("lost"):
+            if _PRIMARY_LOST not in names:
+                raise ShopError(f"the database is gone: only healing {_PRIMARY_LOST}, or all, makes it anew")
+            life.end()
+            self.begin(stage, self.seed(stage, shop))
+            return
         for name in names:
-            self.faults[name].heal(self.life(stage).ask)
+            self.faults[name].heal(life.ask)
 
     def parameters(self, stage: Stage, shop: Shop, name: str) -> dict[str, Any]:
         """What a fault's own run says besides."""
@@ -315,6 +398,7 @@ DEPARTMENTS: tuple[Department, ...] = (
     Sessions(),
     Images(),
     Partners(),
+    Front(),
     Network(),
 )
 #: Every fault that a command can break.

@@ -61,6 +61,7 @@ SAMPLES: Mapping[str, Sample] = {
             "throttles": "nobody was refused: AWS counts throttles only where there are some",
             "recentChanges": _NOBODY_CHANGED,
             "liveVersion": "what it answers is for a fix's condition, and no rule judges it",
+            "mails": "no mail was sent, so none bounced",
         },
         unlisted={"alarm": ("AlarmMissing",), "relatedAlarms": ("AlarmMissing",)},
     ),

@@ -60,6 +60,7 @@ def a_reader(*events: dict[str, Any], **answers: Any) -> DictReader:
         "iam.get_access_key_last_used": {"UserName": "partner-feed"},
         "iam.list_access_keys": [key(KEY)],
         "iam.get_user": {"UserName": "partner-feed", "Arn": USER},
+        "iam.get_login_profile": NotFound("none", code="NoSuchEntity"),
         "cloudtrail.lookup_events": list(events),
         "s3.list_objects_v2": [],
         "s3.get_bucket_policy_status": NotFound("none", code="NoSuchBucketPolicy"),
@@ -196,6 +197,29 @@ def test_no_call_and_no_key_are_no_answer_about_other_ways_in() -> None:
     left = PERSISTENCE.findings(KEYS, PERSISTENCE.observe(KEYS, gone))
     assert isinstance(left, Unclear)
     assert (left.reason, [f.reason for f in left.found]) == ("KeyUnknown", ["PersistenceByActor"])
+
+
+def test_a_session_of_the_users_own_is_another_way_in() -> None:
+    """It is valid until it ends, whatever becomes of the key; CloudTrail names nobody: it is the key's own user's."""
+    opened = event(1, "GetSessionToken", source="sts.amazonaws.com")
+    refused = event(2, "GetFederationToken", source="sts.amazonaws.com", error="AccessDenied")
+    (found,) = PERSISTENCE.findings(KEYS, PERSISTENCE.observe(KEYS, a_reader(opened, refused)))  # type: ignore[misc]
+    assert (found.reason, found.subject) == ("PersistenceByActor", "partner-feed")
+    assert found.message.startswith("GetSessionToken with key ")
+    assert "on partner-feed at" in found.message
+
+
+def test_a_login_to_the_console_is_for_people_to_end() -> None:
+    """It is said with what to type, whatever else is known; alone it is no problem that a fix could end."""
+    signs_in = {"iam.get_login_profile": {"UserName": "partner-feed", "CreateDate": NOW.isoformat()}}
+    (found,) = PERSISTENCE.findings(KEYS, PERSISTENCE.observe(KEYS, a_reader(event(1), **signs_in)))  # type: ignore[misc]
+    assert (found.reason, found.subject) == ("UserHasConsoleLogin", "partner-feed")
+    assert "aws iam delete-login-profile --user-name partner-feed" in found.message
+    assert PERSISTENCE.reasons[found.reason].kind == "Info"
+    silent = PERSISTENCE.findings(KEYS, PERSISTENCE.observe(KEYS, a_reader(**signs_in)))
+    assert isinstance(silent, Unclear)
+    assert [f.reason for f in silent.found] == ["UserHasConsoleLogin"]
+    assert PERSISTENCE.findings(KEYS, PERSISTENCE.observe(KEYS, a_reader(event(1)))) == ()
 
 
 def test_a_silent_cloudtrail_leaves_open_what_was_made_with_a_dead_key() -> None:

@@ -190,6 +190,7 @@ def ask(runbook: ClusterRunbook, check: Check, reader: Any) -> Answer:
         if action.reasons[f.reason].kind == FindingKind.PROBLEM
     ]
     seen, failed = {"output": output, "inputs": inputs.wire(), "parameters": parameters}, False
+    seen["now"] = NOW.isoformat()
     for rule in check.findings:
         try:
             holds = evaluate(rule.when, "finding", seen) is True

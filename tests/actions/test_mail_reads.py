@@ -5,9 +5,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import yaml
 
 from incident_operator.actions.aws import Query, QueryFacts
 from incident_operator.actions.reads import READS
+from incident_operator.core.expressions import evaluate
+from tests.repo.files import ROOT
 
 BEGUN = datetime(2024, 1, 1, tzinfo=UTC)
 SENT = READS["ses", "get_send_statistics"]
@@ -40,3 +43,25 @@ def test_counts_that_are_missing_are_not_none(answer: dict[str, Any]) -> None:
 def test_an_account_that_sent_nothing_has_no_points() -> None:
     """Which is an answer."""
     assert SENT.project({"SendDataPoints": []}) == []
+
+
+def bounces(*points: dict[str, Any]) -> bool:
+    """Tell whether the rule of `lambda-failures` finds that mails bounce, by these points and what the read keeps."""
+    spec = yaml.safe_load((ROOT / "manifests/runbooks/lambda-failures.yaml").read_text())["spec"]
+    (check,) = [c for step in spec["steps"] for c in step.get("checks", ()) if c["name"] == "mails"]
+    (rule,) = check["findings"]
+    assert (rule["reason"], rule["kind"]) == ("MailsBounce", "Info")
+    facts = QueryFacts(found=True, answer=SENT.project({"SendDataPoints": list(points)}))
+    seen = {"output": Query().judged(facts).wire(), "inputs": {}, "parameters": {}, "now": BEGUN.isoformat()}
+    return bool(evaluate(rule["when"], "finding", json.loads(json.dumps(seen))))
+
+
+def test_mails_that_bounce_are_found_by_their_share_in_the_last_hour() -> None:
+    """A few of many are usual, a few at all are nothing, and what is long over is not this incident."""
+    some = {"DeliveryAttempts": 100, "Bounces": 5}
+    assert bounces(point(-1, **some))
+    assert bounces(point(-1, DeliveryAttempts=200, Bounces=1), point(-3, **some))
+    assert not bounces()
+    assert not bounces(point(-1, DeliveryAttempts=101, Bounces=5))
+    assert not bounces(point(-1, DeliveryAttempts=4, Bounces=4))
+    assert not bounces(point(-4, **some))

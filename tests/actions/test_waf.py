@@ -9,7 +9,8 @@ import pytest
 from incident_operator.actions.base import Unclear
 from incident_operator.actions.ports import NotFound, ReadError
 from incident_operator.actions.reads import READS
-from incident_operator.actions.waf import MOST_IN_SET, BlockAddresses, RateLimit, WafInputs, WebClients
+from incident_operator.actions.waf import MOST_IN_SET, WafInputs, WebClients
+from incident_operator.actions.waf_fixes import BlockAddresses, RateLimit
 from incident_operator.api.meta import Risk
 from incident_operator.core.draft import Judgement, NotApplicable, PlanDraft
 from tests.actions.reader import DictReader
@@ -222,6 +223,7 @@ def test_a_block_adds_to_what_is_blocked_and_its_undo_takes_just_that_out() -> N
     draft = drafted(BLOCK, addresses=("203.0.113.99",))
     assert (draft.risk, draft.touches) == (Risk.DISRUPTIVE, (SET,))
     assert draft.ask_because == ("ContainmentIsForPeople",)
+    assert draft.evidence_first
     (call,) = draft.calls
     assert call.arguments == {
         "Name": "blocked",
@@ -369,6 +371,7 @@ def test_a_rate_limit_changes_one_action_and_repeats_the_rest() -> None:
     assert token_of(back, acl(BLOCKING, blocking, lock="token-4")) == "token-4"
     assert token_of(back, acl(LIMITING)) is None
     assert draft.ask_because == ("ContainmentIsForPeople",)
+    assert draft.evidence_first
 
 
 OURS_OVER = sampled(("too-often", "10.0.4.20", "COUNT", 4), ("partners", "10.0.4.20", "ALLOW", 9))

@@ -47,8 +47,8 @@ def test_waits_are_told_with_what_a_plan_may_add() -> None:
     """A group's grace period is known only when it is read."""
     told = {fact.title: fact.text for fact in facts(catalogue()["autoscaling.set-capacity"])}
     assert told["Waits"] == (
-        "Judged 1m after the last call, then every 20s, for 15m at most; the group's grace period is waited for first, "
-        "and 5m at least are left after it."
+        "Judged 1m after the last call, then every 20s, for 20m at most; the group's grace period is waited for first, "
+        "and 10m at least are left after it."
     )
 
 

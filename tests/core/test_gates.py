@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from incident_operator.api.meta import Automation, Risk
-from incident_operator.api.plan import Capacity, Downstream, Hazard, Permission, Tier
-from incident_operator.api.run import Baseline, FixStatus
+from incident_operator.api.plan import Capacity, Downstream, Hazard, Permission, PlanState, Tier
+from incident_operator.api.run import Baseline, FixState, FixStatus
 from incident_operator.core.approval import SOFT
 from incident_operator.core.draft import GrantedAccess, PlanDraft, Removal
 from incident_operator.core.gates import GateFacts, closed
@@ -98,26 +98,47 @@ def test_a_budget_that_is_kept_blocks_nothing(plan: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fix", "blocks"),
+    ("fix", "message"),
     [
-        ({"state": "Pending"}, True),
-        ({"state": "Blocked", "reason": "ApprovalMissing"}, True),
-        ({"state": "NoEffect"}, True),
-        ({"state": "Rejected"}, True),
-        ({"state": "NotApplicable", "reason": "BucketPublic"}, True),
-        ({"state": "NotApplicable", "reason": "NothingToCollect"}, True),
-        ({"state": "NotApplicable", "reason": "AlreadyCollected"}, False),
-        ({"state": "NotNeeded"}, False),
-        ({"state": "Helped"}, False),
-        ({"state": "Pending", "action": "iam.disable-credentials"}, False),
+        ({"state": "Pending"}, "wait for it"),
+        ({"state": "Proposed"}, "wait for it"),
+        ({"state": "Approved", "reason": "Approved"}, "wait for it"),
+        ({"state": "Applying"}, "wait for it"),
+        ({"state": "Verifying"}, "wait for it"),
+        ({"state": "Blocked", "reason": "ApprovalMissing"}, "see to what blocks it"),
+        ({"state": "Blocked", "reason": "GrantSuspended"}, "see to what blocks it"),
+        ({"state": "Error", "reason": "AccessDenied"}, "mend that"),
+        ({"state": "NoEffect", "reason": "CallFailed"}, "mend that"),
+        ({"state": "Inconclusive", "reason": "NotMeasured"}, "mend that"),
+        ({"state": "Unknown", "reason": "CallUnknown"}, "mend that"),
+        ({"state": "Worse"}, "mend that"),
+        ({"state": "Reverted"}, "mend that"),
+        ({"state": "UndoBlocked"}, "mend that"),
+        ({"state": "Rejected"}, "mend that"),
+        ({"state": "Superseded", "reason": "WorldChanged"}, "mend that"),
+        ({"state": "Expired", "reason": "Cancelled"}, "mend that"),
+        ({"state": "NotApplicable", "reason": "BucketPublic"}, "mend that"),
+        ({"state": "NotApplicable", "reason": "BucketMissing"}, "mend that"),
+        ({"state": "NotApplicable", "reason": "WindowOpen"}, "mend that"),
+        ({"state": "NotApplicable", "reason": "NothingToCollect"}, "mend that"),
+        ({"state": "NotApplicable", "reason": "GrantMissing"}, "mend that"),
+        ({"state": "NotNeeded", "reason": "CheckUnanswered"}, "mend that"),
+        ({"state": "NotNeeded", "reason": "FindingGone"}, "mend that"),
     ],
 )
-def test_containment_waits_for_the_evidence_of_its_run(fix: dict[str, Any], blocks: bool) -> None:
-    """Written in this run or before it; what its findings do not call for is not waited for."""
+def test_containment_waits_for_the_evidence_of_its_run(fix: dict[str, Any], message: str) -> None:
+    """In every state but one that proves it; what to do about it is said."""
     told = FixStatus.model_validate({"name": "collect", "action": "evidence.collect", **fix})
-    found = names(facts(plan={"evidence_first": True}, fixes=(told,)))
-    assert found == (["EvidenceMissing"] if blocks else [])
+    (gate,) = closed(facts(plan={"evidence_first": True}, fixes=(told,)))
+    assert gate.name == "EvidenceMissing"
+    assert gate.message.startswith(f"collect is {fix['state']}")
+    assert message in gate.message
+    assert ("--override EvidenceMissing" in gate.message) == (message != "wait for it")
+    assert fix.get("reason", "") in gate.message
     assert names(facts(fixes=(told,))) == []
+    # Another fix's evidence that is written says nothing of this one's.
+    other = FixStatus.model_validate({"name": "other", "action": "evidence.collect-requests", "state": "Helped"})
+    assert names(facts(plan={"evidence_first": True}, fixes=(other, told))) == ["EvidenceMissing"]
     # People may know better: with a reason, by as many as must agree.
     agreed = an_approval("alice", override=("EvidenceMissing",))
     assert names(facts(plan={"evidence_first": True}, fixes=(told,), approvals=(agreed,))) == []
@@ -136,6 +157,48 @@ def test_who_is_asked_reads_why(plan: dict[str, Any], why: str) -> None:
     """Not that a tier is never automatic where it is something else."""
     (verdict,) = closed(facts(plan=plan))
     assert verdict.message.startswith(f"{why}; ")
+
+
+@pytest.mark.parametrize(
+    "fix",
+    [
+        {"state": "NotApplicable", "reason": "AlreadyCollected"},
+        {"state": "NotNeeded"},
+        {"state": "Helped"},
+        {"state": "Helped", "reason": "Verified"},
+        {"state": "Pending", "action": "iam.disable-credentials"},
+    ],
+)
+def test_evidence_that_is_written_or_not_called_for_holds_nothing_up(fix: dict[str, Any]) -> None:
+    """Written in this run or before it; what its findings do not call for is not waited for."""
+    told = FixStatus.model_validate({"name": "collect", "action": "evidence.collect", **fix})
+    assert names(facts(plan={"evidence_first": True}, fixes=(told,))) == []
+
+
+@pytest.mark.parametrize("state", ["NotNeeded", "NotApplicable"])
+def test_why_evidence_is_not_written_is_said_in_the_words_of_who_looked(state: str) -> None:
+    """People must know what to mend before they override."""
+    told = FixStatus.model_validate(
+        {"name": "collect", "action": "evidence.collect", "state": state, "reason": "Why", "message": "no bucket b"}
+    )
+    (gate,) = closed(facts(plan={"evidence_first": True}, fixes=(told,)))
+    assert gate.message.startswith(f"collect is {state}, no bucket b: ")
+
+
+def test_every_state_of_a_fix_is_judged_by_the_evidence_gate() -> None:
+    """A state that is added later holds containment, until somebody says that it proves the evidence."""
+    for state in (*FixState, *PlanState):
+        told = FixStatus(name="collect", action="evidence.collect", state=state)
+        opens = not names(facts(plan={"evidence_first": True}, fixes=(told,)))
+        assert opens == (state in {FixState.NOT_NEEDED, PlanState.HELPED}), state
+
+
+def test_evidence_that_a_person_left_out_is_waited_for_by_nobody_and_still_missing() -> None:
+    """Whoever agrees must know; a plan of it that waits would never be applied."""
+    told = FixStatus(name="collect", action="evidence.collect", state=PlanState.PROPOSED)
+    (gate,) = closed(facts(plan={"evidence_first": True}, fixes=(told,), skipped=("collect",)))
+    assert "left out" in gate.message
+    assert "--override EvidenceMissing" in gate.message
 
 
 def test_confidentiality_is_no_risk() -> None:

@@ -12,16 +12,19 @@ from typing import Any
 import pytest
 
 from dev.processes import wait_until
+from dev.shop.front import seed as front_seed
+from dev.shop.front.faults import FAULTS as FRONT_FAULTS
+from dev.shop.front.life import life as front_life
 from dev.shop.partners import api, front, seed
 from dev.shop.partners.faults import FAULTS
 from dev.shop.partners.grant import grant
-from dev.shop.partners.scraper import Scraper, client_from
+from dev.shop.partners.scraper import Scraper
 from incident_operator.adapters.clock import Clock
 
 from .test_s3_access import approved, operations
 from .world import World, outcome, story
 
-RUN = "sec-2023-0156"
+RUN, SCRAPED_API = "sec-2023-0156", "api-key-scraped"
 
 
 @pytest.fixture
@@ -42,37 +45,35 @@ def scraped(world: World) -> tuple[datetime, datetime]:
     return start, end
 
 
-def events_of(world: World) -> set[str]:
-    """Return the names of what CloudTrail shows of the partner's user by now."""
-    about = [{"AttributeKey": "Username", "AttributeValue": seed.PARTNER}]
+def events_of(world: World, user: str = seed.PARTNER) -> set[str]:
+    """Return the names of what CloudTrail shows of a partner's user by now."""
+    about = [{"AttributeKey": "Username", "AttributeValue": user}]
     found = world.shop.client("cloudtrail").lookup_events(LookupAttributes=about)["Events"]
     return {event["EventName"] for event in found}
 
 
-def started(world: World, window: tuple[datetime, datetime], **parameters: Any) -> None:
-    """Open a confidential incident as alice, and apply the run that joins it. A parameter of None is left out."""
+def started(world: World, window: tuple[datetime, datetime], fault: str = RUN) -> None:
+    """Open a confidential incident as alice, and apply the run of a fault's example that joins it."""
     incident = {
         "apiVersion": "ops.shopsmart.com/v1alpha1",
         "kind": "Incident",
-        "metadata": {"name": RUN, "namespace": world.name},
+        "metadata": {"name": fault, "namespace": world.name},
         "spec": {
-            "ticket": "SEC-2023-0156",
+            "ticket": FAULTS[fault].ticket,
             "title": "Unusual API access patterns detected",
             "severity": "P1",
             "confidential": True,
         },
     }
     world.apply(incident)
-    manifest = world.manifest("security-incident.yaml", incident={"name": RUN})
+    manifest = world.manifest(FAULTS[fault].example, incident={"name": fault})
+    known, who = ("accessKeyId", seed.PARTNER) if fault == RUN else ("apiKeyId", api.FEED)
     manifest["spec"]["parameters"] |= {
-        "accessKeyId": world.shop.keys[seed.PARTNER].access_key_id,
+        known: world.shop.keys[who].access_key_id,
         "windowStart": f"{window[0]:%Y-%m-%dT%H:%M:%SZ}",
         "windowEnd": f"{window[1]:%Y-%m-%dT%H:%M:%S.%fZ}",
         "evidenceBucket": seed.evidence_bucket(world.shop),
-        **parameters,
     }
-    given = manifest["spec"]["parameters"].items()
-    manifest["spec"]["parameters"] = {name: value for name, value in given if value is not None}
     world.apply(manifest)
 
 
@@ -168,18 +169,12 @@ def test_evidence_that_cannot_be_written_and_a_key_of_our_own_are_said(partners:
     assert world.dump() == before
 
 
-def scraped_api(world: World, thief: api.Caller) -> tuple[datetime, datetime]:
+def scraped_api(world: World) -> tuple[datetime, datetime]:
     """Let the API's key be used, wait until the access log shows all of it, and return the window."""
     start = Clock().now() - timedelta(seconds=2)
-    assert [thief.once()[0] for _ in range(5)] == [200] * 5
+    FAULTS[SCRAPED_API].break_(world.shop)
     end = Clock().now()
-    logs = world.shop.client("logs")
-
-    def logged() -> int:
-        found = logs.filter_log_events(logGroupName=api.LOG_GROUP)["events"]
-        return sum(seed.SCRAPER in event["message"] for event in found)
-
-    assert wait_until(lambda: logged() == 5, seconds=60, every=0.25)
+    assert wait_until(lambda: len(api.scraped_at(world.shop, seed.SCRAPER, start)) == 5, seconds=60, every=0.25)
     return start, end
 
 
@@ -189,11 +184,11 @@ def test_a_scraped_api_key_is_disabled_partners_are_served_and_the_undo_is_exact
     world.shop = api.seed(world.shop, world.folder)
     key = world.shop.keys[api.FEED].access_key_id
     thief = api.Caller(shop=world.shop, who=api.FEED, address=seed.SCRAPER)
-    window = scraped_api(world, thief)
+    window = scraped_api(world)
     with api.Caller(shop=world.shop, who=api.MARKET, rate=2) as market, world.operator():
         before = world.dump()
-        started(world, window, accessKeyId=None, apiKeyId=key)
-        plan = world.open_plan(RUN, "disableApiKey")
+        started(world, window, SCRAPED_API)
+        plan = world.open_plan(SCRAPED_API, "disableApiKey")
         assert wait_until(lambda: bool(evidence(world)), seconds=60, every=0.25), world.log()
         assert operations(world) == ["PutObject"]
         assert thief.once()[0] == 200
@@ -201,7 +196,7 @@ def test_a_scraped_api_key_is_disabled_partners_are_served_and_the_undo_is_exact
         assert (plan["spec"]["tier"], plan["spec"]["risk"]) == ("Security", "Disruptive")
         assert plan["spec"]["touches"] == [f"arn:aws:apigateway:us-east-1::/apikeys/{key}"]
         approved(world, plan, "bob", "carol")
-        status = world.finished(RUN)
+        status = world.finished(SCRAPED_API)
         assert outcome(status) == "Resolved/Runbook", story(status)
         assert thief.once() == (403, {"message": "Forbidden"})
         assert wait_until(lambda: market.counts[200] > 0, seconds=30)
@@ -252,39 +247,39 @@ def test_the_scraper_is_refused_at_the_web_acl_and_the_partners_are_served(partn
     The key is dead already, and what was done with it is known: what is left is who still comes.
     """
     world = partners
+    world.shop = front_seed.seed(world.shop, world.folder)
+    fault = FRONT_FAULTS["web-acl-scraper"]
     start = Clock().now() - timedelta(seconds=2)
-    client_from(world.shop, "dynamodb", front.SCRAPER).describe_table(TableName=world.shop.table)
-    end = Clock().now()
-    assert wait_until(lambda: "DescribeTable" in events_of(world), seconds=60, every=0.25)
-    world.shop.client("iam").update_access_key(
-        UserName=seed.PARTNER, AccessKeyId=world.shop.keys[seed.PARTNER].access_key_id, Status="Inactive"
-    )
-    with front.served(world.shop) as host, front.Clients(host=host, sources=front.PARTNERS) as others:
-        assert {front.get(host, front.SCRAPER) for _ in range(front.LIMIT + 20)} == {200}
+    with front_life(world.shop) as life:
+
+        def ask(word: str, **arguments: Any) -> Any:
+            return life.answers[word](arguments)
+
+        assert fault.break_(ask)
+        end = Clock().now()
+        assert wait_until(lambda: "DescribeTable" in events_of(world, front_seed.FORMER), seconds=60, every=0.25)
         before = world.dump()
-        with front.Clients(host=host, sources=(front.SCRAPER,)) as scraper, world.operator():
-            manifest = world.manifest("security-incident.yaml")
+        with world.operator():
+            manifest = world.manifest(fault.example)
             manifest["spec"]["parameters"] |= {
-                "accessKeyId": world.shop.keys[seed.PARTNER].access_key_id,
+                "accessKeyId": world.shop.keys[front_seed.FORMER].access_key_id,
                 "windowStart": f"{start:%Y-%m-%dT%H:%M:%SZ}",
                 "windowEnd": f"{end:%Y-%m-%dT%H:%M:%S.%fZ}",
                 "evidenceBucket": seed.evidence_bucket(world.shop),
-                "webAcl": front.WEB_ACL,
-                "abusiveRequests": front.LIMIT,
             }
             world.apply(manifest)
-            plan = world.open_plan(RUN, "blockAddresses")
+            plan = world.open_plan(fault.name, "blockAddresses")
             assert (plan["spec"]["risk"], plan["spec"]["askBecause"]) == ("Disruptive", ["ContainmentIsForPeople"])
-            found = {f["reason"]: f["message"] for f in world.status(RUN)["findings"]}
+            found = {f["reason"]: f["message"] for f in world.status(fault.name)["findings"]}
             assert {"AbusiveAddresses", "RateRuleOnlyCounts"} <= set(found)
             assert front.SCRAPER in found["AbusiveAddresses"]
             assert operations(world) == []
-            assert set(scraper.counts) == {200}
+            assert ask("scraped")
             approved(world, plan, "bob")
-            status = world.finished(RUN)
+            status = world.finished(fault.name)
             assert outcome(status) == "Resolved/Runbook", story(status)
-            assert front.get(host, front.SCRAPER) == 403
-            assert set(others.counts) == {200}
+            assert ask("scraper") == 403
+            assert set(ask("served")) == {"200"}
             # One call, and all that differs is one address more in the set.
             assert operations(world) == ["UpdateIPSet"]
             after = world.dump()
@@ -293,10 +288,9 @@ def test_the_scraper_is_refused_at_the_web_acl_and_the_partners_are_served(partn
             blocked["addresses"] = [front.BLOCKED_BEFORE]
             assert after == before
             # Somebody wants it back: exactly what was there.
-            assert (
-                world.answer(world.say("bob", "Revert", plan, reason="the partner moved in there"))["status"] == "True"
-            )
+            word = world.say("bob", "Revert", plan, reason="the partner moved in there")
+            assert world.answer(word)["status"] == "True"
             assert wait_until(lambda: world.dump() == before, seconds=60, every=0.25), world.log()
-            assert wait_until(lambda: front.get(host, front.SCRAPER) == 200, seconds=60, every=0.25)
+            assert wait_until(lambda: ask("scraper") == 200, seconds=60, every=0.25)
     assert operations(world) == ["UpdateIPSet", "UpdateIPSet"]
     assert all(call["outcome"] == "OK" for call in world.changes_by_operator())

@@ -209,5 +209,16 @@ def asks() -> set[str]:
     for _, tree in _files("actions/*.py"):
         for node in ast.walk(tree):
             if isinstance(node, ast.keyword) and node.arg == "ask_because":
-                found |= {n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+                for told in (node, *_returned_by(node, tree)):
+                    found |= {
+                        n.value for n in ast.walk(told) if isinstance(n, ast.Constant) and isinstance(n.value, str)
+                    }
     return _read(found)
+
+
+def _returned_by(node: ast.AST, module: ast.Module) -> Iterator[ast.Return]:
+    """Yield what the functions of the same module return that are called in an expression."""
+    called = {n.func.id for n in ast.walk(node) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
+    for function in ast.walk(module):
+        if isinstance(function, ast.FunctionDef) and function.name in called:
+            yield from (n for n in ast.walk(function) if isinstance(n, ast.Return))

@@ -1,6 +1,7 @@
 """The commands break and heal every department, and make it where that needs it."""
 
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from dev.processes import recorded
+from dev.processes import recorded, wait_until
 from dev.shop.__main__ import main
 from dev.shop.department import Broken, Department, LivingDepartment, Stage
 from dev.shop.departments import DEPARTMENTS, FAULTS, department_of
@@ -17,6 +18,8 @@ from dev.shop.images import seed as images
 from dev.shop.images.traffic import Browsers
 from dev.shop.living import Living
 from dev.shop.network.place import is_open, tiers_of
+from dev.shop.orders import replica as orders_replica
+from dev.shop.partners import api, front
 from dev.shop.partners import seed as partners
 from dev.shop.shop import Shop, load
 from incident_operator.api.grant import ActionGrant
@@ -178,6 +181,60 @@ def test_two_departments_are_broken_at_once_and_healed_together(a_shop: Callable
     network.await_well(Stage(state_dir=folder, time_scale=3000, say=print))
 
 
+def test_an_api_key_that_is_scraped_is_read_of_in_the_log_and_good_again_once_healed(
+    a_shop: Callable[..., Shop], folder: Path
+) -> None:
+    """The run says which key and when; breaking it anew is more of the same; healing undoes what a run did."""
+    a_shop()
+    for _ in range(2):
+        broken = command(folder, "break", "--wait", "api-key-scraped")
+        assert broken.exit_code == 0, broken.output
+        assert department_of("api-key-scraped").seen in broken.output
+    shop = load(folder)
+    key = shop.keys[api.FEED].access_key_id
+    run = IncidentRun.model_validate(yaml.safe_load((folder / "runs" / "api-key-scraped.yaml").read_text()))
+    given = run.spec.parameters
+    assert (given["apiKeyId"], "accessKeyId" in given) == (key, False)
+    seen = [f"{at:%Y-%m-%dT%H:%M:%SZ}" for at in api.scraped_at(shop, partners.SCRAPER, datetime.fromtimestamp(0, UTC))]
+    assert given["windowStart"] < seen[0] <= seen[-1] <= given["windowEnd"]
+    disabled = {"op": "replace", "path": "/enabled", "value": "false"}
+    shop.client("apigateway").update_api_key(apiKey=key, patchOperations=[disabled])
+    assert command(folder, "heal", "api-key-scraped").exit_code == 0
+    assert api.Caller(shop=shop, who=api.FEED).once()[0] == 200
+
+
+def test_the_web_front_is_scraped_where_it_lives_and_healing_ends_it(a_shop: Callable[..., Shop], folder: Path) -> None:
+    """The run names the dead key and when it was used last; what a run did to the web ACL is undone by healing."""
+    a_shop()
+    broken = command(folder, "break", "--wait", "web-acl-scraper")
+    assert broken.exit_code == 0, broken.output
+    assert department_of("web-acl-scraper").seen in broken.output
+    again = command(folder, "break", "web-acl-scraper")
+    assert "it was so already" in again.output, again.output
+    shop, life = load(folder), Living(name="front", state_dir=folder)
+    run = IncidentRun.model_validate(yaml.safe_load((folder / "runs" / "web-acl-scraper.yaml").read_text()))
+    assert run.spec.parameters["accessKeyId"] == shop.keys["partner-former"].access_key_id
+    waf = shop.client("wafv2")
+    (found,) = waf.list_ip_sets(Scope="REGIONAL")["IPSets"]
+    named = {"Name": found["Name"], "Scope": "REGIONAL", "Id": found["Id"]}
+    blocked = [front.BLOCKED_BEFORE, f"{front.SCRAPER}/32"]
+    waf.update_ip_set(**named, Addresses=blocked, LockToken=waf.get_ip_set(**named)["LockToken"])
+    assert wait_until(lambda: life.ask("scraper") == 403, seconds=30, every=0.1)
+    assert life.ask("scraped") is False
+    (found,) = waf.list_web_acls(Scope="REGIONAL")["WebACLs"]
+    acl = {"Name": found["Name"], "Scope": "REGIONAL", "Id": found["Id"]}
+    held = waf.get_web_acl(**acl)
+    kept = {name: held["WebACL"][name] for name in ("DefaultAction", "Description", "VisibilityConfig")}
+    limited = [{**rule, "Action": {"Block": {}}} for rule in held["WebACL"]["Rules"]]
+    waf.update_web_acl(**acl, **kept, Rules=limited, LockToken=held["LockToken"])
+    healed = command(folder, "heal", "web-acl-scraper")
+    assert healed.exit_code == 0, healed.output
+    assert waf.get_ip_set(**named)["IPSet"]["Addresses"] == [front.BLOCKED_BEFORE]
+    assert waf.get_web_acl(**acl)["WebACL"] == held["WebACL"]
+    assert (life.ask("scraper"), life.ask("scraped")) == (200, False)
+    assert life.ask("failing") == 0
+
+
 def test_the_orders_live_on_and_are_healed_where_they_live(a_shop: Callable[..., Shop], folder: Path) -> None:
     """Both kinds of fault at once; the Secrets hold what leads to this very database."""
     a_shop()
@@ -203,6 +260,29 @@ def test_the_orders_live_on_and_are_healed_where_they_live(a_shop: Callable[...,
     orders = department_of("inc-2023-2156")
     assert isinstance(orders, LivingDepartment)
     orders.await_well(Stage(state_dir=folder, time_scale=3000, say=print))
+
+
+def test_a_lost_primary_is_felt_led_to_its_replica_and_made_anew_by_healing(
+    a_shop: Callable[..., Shop], folder: Path
+) -> None:
+    """Customers can't order until somebody promotes the replica; healing makes the database anew, with its standby."""
+    a_shop()
+    broken = command(folder, "break", "--wait", "database-primary-lost")
+    assert broken.exit_code == 0, broken.output
+    assert "customers fail now" in broken.output
+    assert "it was so already" in command(folder, "break", "database-primary-lost").output
+    shop, life = load(folder), Living(name="orders", state_dir=folder)
+    written = life.ask("visits")
+    rds = shop.client("rds")
+    rds.promote_read_replica(DBInstanceIdentifier=orders_replica.REPLICA)
+    assert wait_until(lambda: life.ask("failing") == 0, seconds=60, every=0.25)
+    assert life.ask("visits") > written
+    healed = command(folder, "heal", "all")
+    assert healed.exit_code == 0, healed.output
+    (found,) = rds.describe_db_instances()["DBInstances"]
+    assert found["MultiAZ"], "with a standby, and without the replica"
+    assert life.ask("lost") is False
+    assert wait_until(lambda: life.ask("failing") == 0, seconds=60, every=0.25)
 
 
 def test_a_fault_that_borrows_an_example_has_a_run_of_its_own(a_shop: Callable[..., Shop], folder: Path) -> None:

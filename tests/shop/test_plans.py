@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 
 from dev import databases
 from dev.loopback import address
@@ -388,6 +389,36 @@ async def test_the_undo_restores_the_earlier_state_exactly(case: str, place: tup
     assert state(shop, dump) != before
     await planned.undo()
     assert state(shop, dump) == before
+
+
+async def test_the_quarantine_ends_a_session_that_outlives_the_key(place: tuple[Shop, Tiers]) -> None:
+    """Who had opened a session of the user's own goes on when the key is dead, and is refused from the quarantine on.
+
+    What the machine checks is what such a session feels; the undo gives back what the user had.
+    """
+    shop, _ = place
+    iam, key = shop.client("iam"), shop.keys[PARTNER].access_key_id
+    given = shop.client("sts", PARTNER).get_session_token()["Credentials"]
+    session = boto3.client(
+        "dynamodb",
+        region_name=shop.region,
+        endpoint_url=shop.endpoint,
+        aws_access_key_id=given["AccessKeyId"],
+        aws_secret_access_key=given["SecretAccessKey"],
+        aws_session_token=given["SessionToken"],
+    )
+    action, inputs = "iam.quarantine-user", CASES["user"][2](shop, place[1])
+    iam.update_access_key(UserName=PARTNER, AccessKeyId=key, Status="Inactive")
+    try:
+        assert session.describe_table(TableName=shop.table)["Table"]["TableName"] == shop.table
+        planned = Planned(shop, granted(action, shop, place[1]), action, inputs)
+        await planned.apply()
+        with pytest.raises(ClientError, match="with an explicit deny in an identity-based policy"):
+            session.describe_table(TableName=shop.table)
+        await planned.undo()
+        assert session.describe_table(TableName=shop.table)["Table"]["TableName"] == shop.table
+    finally:
+        iam.update_access_key(UserName=PARTNER, AccessKeyId=key, Status="Active")
 
 
 async def test_capacity_that_was_added_stays_and_the_minimum_is_as_it_was(

@@ -82,5 +82,17 @@ FAULTS: Mapping[str, Fault] = {
             ends="Resolved/Runbook",
             parameters={"indexStatement": INDEX},
         ),
+        Fault(
+            name="database-primary-lost",
+            title="the primary is gone for good, and a read replica is all that is left",
+            ticket="INC-2024-0204",
+            actor="the primary's own host",
+            example="database-primary-lost.yaml",
+            is_broken=lambda ask: bool(ask("lost")),
+            act=lambda ask: ask("lose"),
+            # Nothing brings it back: the department is made anew.
+            heal=lambda ask: None,
+            parameters={},
+        ),
     )
 }

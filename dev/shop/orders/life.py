@@ -2,14 +2,18 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
+from dev.aws.gate import Gates
+from dev.loopback import address
 from dev.processes import wait_until
 
 from ..living import Life
 from ..shop import Shop, ShopError
 from .database import Database, database
 from .hosts import Hosts
+from .loss import Endpoint, Loss
 from .seed import seed
 
 _SECONDS = 60.0
@@ -18,15 +22,27 @@ _SECONDS = 60.0
 @contextlib.contextmanager
 def life(shop: Shop) -> Iterator[Life]:
     """Run the database, let customers come, and make the DB instance that RDS knows."""
-    with database() as base:
+    with contextlib.ExitStack() as stacked:
+        base = stacked.enter_context(database())
         seed(shop, base)
-        with Hosts(base, shop) as hosts:
-            if not wait_until(lambda: len(hosts.felt) >= 8 and hosts.failing() == 0, seconds=_SECONDS):
-                raise ShopError(f"the orders' customers are not served after {_SECONDS:g} s")
-            yield Life(
-                answers=_answers(base, hosts),
-                told={"host": base.server.host, "port": base.server.port, "passwords": base.passwords},
-            )
+        endpoint, gates = Endpoint(base), Gates()
+        stacked.callback(gates.close)
+        gate = gates.open(address(), endpoint.place)
+        stacked.callback(gates.shut, gate)
+        loss = stacked.enter_context(Loss(shop, base, endpoint))
+        hosts = stacked.enter_context(Hosts(replace(base, endpoint=gate.place), shop))
+        if not wait_until(lambda: len(hosts.felt) >= 8 and hosts.failing() == 0, seconds=_SECONDS):
+            raise ShopError(f"the orders' customers are not served after {_SECONDS:g} s")
+        host, port = gate.place
+        yield Life(
+            answers={
+                **_answers(base, hosts),
+                "lost": loss.is_lost,
+                "lose": lambda _: loss.lose(hosts),
+                "visits": loss.visits,
+            },
+            told={"host": host, "port": port, "passwords": base.passwords},
+        )
 
 
 def _answers(base: Database, hosts: Hosts) -> dict[str, Any]:

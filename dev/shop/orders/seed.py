@@ -26,9 +26,20 @@ def seed(shop: Shop, database: Database, *, replica: Server | None = None) -> No
         Tags=[{"Key": "shopsmart.com/address", "Value": host}],
     )
     if replica is not None:
-        rds.create_db_instance_read_replica(
-            DBInstanceIdentifier=REPLICA,
-            SourceDBInstanceIdentifier=INSTANCE,
-            Port=replica.port,
-            Tags=[{"Key": "shopsmart.com/address", "Value": replica.host}],
-        )
+        replicated(shop, replica)
+
+
+def replicated(shop: Shop, replica: Server) -> None:
+    """Make the read replica known to RDS."""
+    shop.client("rds").create_db_instance_read_replica(
+        DBInstanceIdentifier=REPLICA,
+        SourceDBInstanceIdentifier=INSTANCE,
+        Port=replica.port,
+        Tags=[{"Key": "shopsmart.com/address", "Value": replica.host}],
+    )
+
+
+def status(shop: Shop, name: str = INSTANCE) -> str:
+    """Return what RDS says of one of the two."""
+    (found,) = shop.client("rds").describe_db_instances(DBInstanceIdentifier=name)["DBInstances"]
+    return str(found["DBInstanceStatus"])

@@ -7,6 +7,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,14 @@ def api_id(shop: Shop) -> str:
     """Return the API's id; empty where there is none."""
     apis = shop.client("apigateway").get_rest_apis()["items"]
     return next((str(api["id"]) for api in apis if api["name"] == API), "")
+
+
+def scraped_at(shop: Shop, address: str, since: datetime) -> list[datetime]:
+    """Return when an address asked, as far as the access log shows it by now, oldest first."""
+    found = shop.client("logs").filter_log_events(
+        logGroupName=LOG_GROUP, filterPattern=f'"{address}"', startTime=int(since.timestamp() * 1000)
+    )["events"]
+    return sorted(datetime.fromtimestamp(event["timestamp"] / 1000, UTC) for event in found)
 
 
 def key_enabled(shop: Shop) -> None:

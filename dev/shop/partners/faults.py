@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from ..faults import Fault
-from ..shop import Shop
-from . import seed
+from ..shop import Shop, ShopError
+from . import api, seed
 from .scraper import Scraper
 
 _SCRAPES = 5
@@ -22,6 +22,15 @@ def _scrape(shop: Shop) -> None:
         scraper.persist()
 
 
+def _scrape_api(shop: Shop) -> None:
+    """Read all customers a few times through the API, with a key that is another partner's. Errors: ShopError."""
+    thief = api.Caller(shop=shop, who=api.FEED, address=seed.SCRAPER)
+    for _ in range(_SCRAPES):
+        status, _answer = thief.once()
+        if status != 200:
+            raise ShopError(f"the partners' API answers {status} to a key that is to be good")
+
+
 FAULTS: Mapping[str, Fault] = {
     fault.name: fault
     for fault in (
@@ -34,6 +43,17 @@ FAULTS: Mapping[str, Fault] = {
             parts=(seed.key_active,),
             is_broken=_is_known,
             act=_scrape,
+        ),
+        Fault(
+            name="api-key-scraped",
+            title="a partner's API key leaked: somebody reads all customers with it",
+            ticket="SEC-2024-0157",
+            actor="whoever found the API key partner-feed-api",
+            example="api-key-scraped.yaml",
+            parts=(api.key_enabled,),
+            # It leaves nothing but lines in the access log: breaking it again is more of them.
+            is_broken=lambda shop: False,
+            act=_scrape_api,
         ),
     )
 }

@@ -13,10 +13,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from dev.loopback import address as own_address
 from dev.processes import wait_until
+from incident_operator.adapters.clock import Clock
 
 from ..shop import Shop, ShopError
 
@@ -60,11 +62,26 @@ def web_acl(shop: Shop) -> None:
     blocked = waf.create_ip_set(
         Name=IP_SET, Scope="REGIONAL", IPAddressVersion="IPV4", Addresses=[BLOCKED_BEFORE], Description="for good"
     )["Summary"]["ARN"]
+    made = waf.create_web_acl(Name=WEB_ACL, Scope="REGIONAL", **_settings(), Rules=_rules(blocked))["Summary"]["ARN"]
+    waf.associate_web_acl(WebACLArn=made, ResourceArn=balancer(shop)["LoadBalancerArn"])
+
+
+def _settings() -> dict[str, Any]:
+    """Return what a web ACL is besides its rules."""
+    return {
+        "DefaultAction": {"Allow": {}},
+        "Description": "before the partners",
+        "VisibilityConfig": _visible(WEB_ACL),
+    }
+
+
+def _rules(blocked: str) -> list[dict[str, Any]]:
+    """Return the rules, given the IP set's ARN: one blocks by it, one counts who comes too often."""
     statements: Mapping[str, tuple[dict[str, Any], str]] = {
         BLOCK_RULE: ({"IPSetReferenceStatement": {"ARN": blocked}}, "Block"),
         RATE_RULE: ({"RateBasedStatement": {"Limit": LIMIT, "AggregateKeyType": "IP"}}, "Count"),
     }
-    rules = [
+    return [
         {
             "Name": name,
             "Priority": priority,
@@ -74,11 +91,22 @@ def web_acl(shop: Shop) -> None:
         }
         for priority, (name, (statement, action)) in enumerate(statements.items())
     ]
-    made = waf.create_web_acl(
-        Name=WEB_ACL, Scope="REGIONAL", DefaultAction={"Allow": {}}, Description="before the partners",
-        VisibilityConfig=_visible(WEB_ACL), Rules=rules,
-    )["Summary"]["ARN"]  # fmt: skip
-    waf.associate_web_acl(WebACLArn=made, ResourceArn=balancer(shop)["LoadBalancerArn"])
+
+
+def wall(shop: Shop) -> None:
+    """What the web ACL blocks and counts, as it was made; written only where it differs."""
+    waf = shop.client("wafv2")
+    (blocked,) = [one for one in waf.list_ip_sets(Scope="REGIONAL")["IPSets"] if one["Name"] == IP_SET]
+    named = {"Name": IP_SET, "Scope": "REGIONAL", "Id": blocked["Id"]}
+    there = waf.get_ip_set(**named)
+    if there["IPSet"]["Addresses"] != [BLOCKED_BEFORE]:
+        before = {"Description": "for good", "Addresses": [BLOCKED_BEFORE]}
+        waf.update_ip_set(**named, **before, LockToken=there["LockToken"])
+    (acl,) = [one for one in waf.list_web_acls(Scope="REGIONAL")["WebACLs"] if one["Name"] == WEB_ACL]
+    named = {"Name": WEB_ACL, "Scope": "REGIONAL", "Id": acl["Id"]}
+    there, rules = waf.get_web_acl(**named), _rules(blocked["ARN"])
+    if there["WebACL"]["Rules"] != rules:
+        waf.update_web_acl(**named, **_settings(), Rules=rules, LockToken=there["LockToken"])
 
 
 def get(host: str, source: str) -> int:
@@ -89,6 +117,20 @@ def get(host: str, source: str) -> int:
         return connection.getresponse().status
     finally:
         connection.close()
+
+
+def is_counted(shop: Shop) -> bool:
+    """Tell whether WAF has samples of the last minutes of who comes too often."""
+    waf, now = shop.client("wafv2"), Clock().now()
+    (acl,) = [one for one in waf.list_web_acls(Scope="REGIONAL")["WebACLs"] if one["Name"] == WEB_ACL]
+    found = waf.get_sampled_requests(
+        WebAclArn=acl["ARN"],
+        RuleMetricName=RATE_RULE,
+        Scope="REGIONAL",
+        TimeWindow={"StartTime": now - timedelta(minutes=5), "EndTime": now},
+        MaxItems=1,
+    )
+    return bool(found["SampledRequests"])
 
 
 @contextmanager

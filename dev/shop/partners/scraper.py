@@ -11,12 +11,10 @@ from ..shop import Shop
 from .seed import PARTNER, SCRAPER
 
 
-def client_from(shop: Shop, service: str, address: str) -> Any:
-    """Return a client with the partner's key whose calls come from an address."""
+def client_from(shop: Shop, service: str, address: str, who: str = PARTNER) -> Any:
+    """Return a client with a partner's key whose calls come from an address."""
     # Of its own: the shop's clients are shared, and these carry a header.
-    client = Shop(account=shop.account, region=shop.region, endpoint=shop.endpoint, keys=shop.keys).client(
-        service, PARTNER
-    )
+    client = Shop(account=shop.account, region=shop.region, endpoint=shop.endpoint, keys=shop.keys).client(service, who)
 
     def stand_for(request: Any, **_: Any) -> None:
         request.headers["X-Sim-Source-Address"] = address

@@ -40,6 +40,7 @@ _FILES = (
     "s3_requests",
     "tcp",
     "waf",
+    "waf_fixes",
 )
 ENTRY_POINTS = "incident_operator.actions"
 

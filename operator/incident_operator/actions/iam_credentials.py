@@ -6,6 +6,7 @@ and its user. Nothing here ever makes a key valid again. Source: facts on AWS (s
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
@@ -26,8 +27,11 @@ _PERSISTING = frozenset(
         *("AttachUserPolicy", "PutUserPolicy", "AddUserToGroup", "AttachRolePolicy", "PutRolePolicy", "CreateRole"),
         *("UpdateAssumeRolePolicy", "CreatePolicyVersion", "SetDefaultPolicyVersion", "CreateInstanceProfile"),
         *("CreateFunction20150331", "AddPermission20150331v2", "CreateServiceSpecificCredential"),
+        *("GetSessionToken", "GetFederationToken"),
     }
 )
+#: Of these, who stays in is the key's own user: its sessions are valid until they end, whatever becomes of the key.
+_OWN_SESSIONS = frozenset({"GetSessionToken", "GetFederationToken"})
 
 
 class KeyInputs(CredentialInputs):
@@ -78,7 +82,8 @@ class KeyFacts(Facts):
     Shape: `asked` is False where the run names no access key, and then there is nothing else; `user` and `status` are
     None where the account has no such key; `own` are the calls from our own networks; `made` are keys of the same user
     that were made with this one, and are active; `roles` are the ARNs of roles that were assumed with it, at most five;
-    `settled`: CloudTrail shows all of the window by now; `more`: there are more events than were read.
+    `settled`: CloudTrail shows all of the window by now; `more`: there are more events than were read; `console`: the
+    user has a password for the console, None where that was not asked.
     """
 
     asked: bool = True
@@ -96,6 +101,7 @@ class KeyFacts(Facts):
     settled: bool = True
     more: bool = False
     last_at: datetime | None = None
+    console: bool | None = None
 
     @property
     def active(self) -> bool:
@@ -164,7 +170,7 @@ def read_key(inputs: KeyInputs, reader: Reader) -> KeyFacts:
         persisted=tuple(
             Persisted(
                 event=e["name"],
-                subject=str(e["parameters"].get("userName") or e["parameters"].get("roleName") or "")[:128],
+                subject=_subject(e, user)[:128],
                 at=_at(e["at"]),
             )
             for e in events
@@ -175,6 +181,12 @@ def read_key(inputs: KeyInputs, reader: Reader) -> KeyFacts:
         more=len(events) >= MAX_EVENTS,
         last_at=_at(events[-1]["at"]) if events else None,
     )
+
+
+def _subject(event: Mapping[str, Any], user: str | None) -> str:
+    if event["name"] in _OWN_SESSIONS:
+        return user or ""
+    return str(event["parameters"].get("userName") or event["parameters"].get("roleName") or "")
 
 
 def _roles(events: Sequence[Mapping[str, Any]]) -> set[str]:
@@ -204,7 +216,9 @@ class _KeyCheck(CheckAction[KeyInputs, KeyFacts]):
 
     inputs_model = KeyInputs
     facts_model = KeyFacts
-    reads = ("cloudtrail:LookupEvents", "iam:GetAccessKeyLastUsed", "iam:GetUser", "iam:ListAccessKeys")
+    reads: ClassVar[tuple[str, ...]] = (
+        *("cloudtrail:LookupEvents", "iam:GetAccessKeyLastUsed", "iam:GetUser", "iam:ListAccessKeys"),
+    )
 
     def observe(self, inputs: KeyInputs, reader: Reader) -> KeyFacts:
         """Read the key and its calls."""
@@ -284,15 +298,47 @@ class KeyPersistence(_KeyCheck):
     title = "Other ways in, made with the key"
     reasons: ClassVar[Mapping[str, ReasonInfo]] = {
         "PersistenceByActor": ReasonInfo(
-            doc="With the key somebody made other credentials, policies or roles: disabling the key does not end that."
+            doc="With the key somebody made other credentials, policies, roles or sessions: disabling the key does not "
+            "end that."
+        ),
+        "UserHasConsoleLogin": ReasonInfo(
+            doc="The key's user can sign in to the console with a password as well. Whether somebody else knows it, "
+            "nobody can tell; deleting it is for people, since no machine can put it back.",
+            kind=FindingKind.INFO,
         ),
     }
+    reads = (*_KeyCheck.reads, "iam:GetLoginProfile")
+
+    def observe(self, inputs: KeyInputs, reader: Reader) -> KeyFacts:
+        """Read the key and its calls, and whether its user can sign in to the console."""
+        facts = read_key(inputs, reader)
+        if facts.user is None:
+            return facts
+        try:
+            reader.aws("iam", "get_login_profile", {"UserName": facts.user})
+        except NotFound:
+            return facts.model_copy(update={"console": False})
+        return facts.model_copy(update={"console": True})
 
     def findings(self, inputs: KeyInputs, facts: KeyFacts) -> Sequence[Found] | Unclear:
         """Name each; none is no answer where the key is unknown, its calls are not shown, or not all were read."""
         if not facts.asked:
             return ()
-        found = tuple(
+        found = (*self._persisted(inputs, facts), *self._console(facts))
+        if facts.status is None:
+            return Unclear(reason="KeyUnknown", message=f"this account has no {inputs.label}", found=found)
+        if not facts.calls:
+            return replace(_silent(inputs), found=found)
+        if not facts.settled:
+            message = "CloudTrail shows calls up to fifteen minutes late: there may be others in the window"
+            return Unclear(reason="WindowTooRecent", message=message, found=found)
+        if facts.more:
+            message = f"{inputs.label} made more calls than the {MAX_EVENTS} that were read"
+            return Unclear(reason="MoreEvents", message=message, found=found)
+        return found
+
+    def _persisted(self, inputs: KeyInputs, facts: KeyFacts) -> tuple[Found, ...]:
+        return tuple(
             Found(
                 reason="PersistenceByActor",
                 message=f"{p.event} with {inputs.label} on {p.subject or 'what CloudTrail names'} "
@@ -302,17 +348,15 @@ class KeyPersistence(_KeyCheck):
             )
             for p in facts.persisted
         )
-        if facts.status is None:
-            return Unclear(reason="KeyUnknown", message=f"this account has no {inputs.label}", found=found)
-        if not facts.calls:
-            return _silent(inputs)
-        if not facts.settled:
-            message = "CloudTrail shows calls up to fifteen minutes late: there may be others in the window"
-            return Unclear(reason="WindowTooRecent", message=message, found=found)
-        if facts.more:
-            message = f"{inputs.label} made more calls than the {MAX_EVENTS} that were read"
-            return Unclear(reason="MoreEvents", message=message, found=found)
-        return found
+
+    def _console(self, facts: KeyFacts) -> tuple[Found, ...]:
+        if not facts.console:
+            return ()
+        message = (
+            f"user {facts.user} can sign in to the console with a password as well; only a person ends that for good: "
+            f"aws iam delete-login-profile --user-name {facts.user}"
+        )
+        return (Found(reason="UserHasConsoleLogin", message=message, subject=facts.user),)
 
 
 def _silent(inputs: KeyInputs) -> Unclear:

@@ -120,6 +120,9 @@ ASKS: Mapping[str, str] = {
     "OwnServiceUsesKey": (
         "Calls with the key came from networks that are our own: disabling it may break a service of ours."
     ),
+    "OwnNetworksUnknown": (
+        "No networks of our own are named besides those that the account shows: the plan may shut out our own."
+    ),
     "OwnUseUnknown": (
         "Nobody can tell whether a service of ours uses the key: no networks of our own are named, or neither "
         "CloudTrail nor an access log shows who calls."

@@ -31,8 +31,8 @@ from ..core.incident import has_incident, incident_name
 from ..core.maintenance import FixTrial
 from ..core.planning import complete, hash_draft
 from ..core.risk import matches
-from ..core.run import CheckResult, FixResult, detected_at, outputs, plan_attempt, spent
-from ..core.runbook import bind_inputs
+from ..core.run import CheckResult, FixResult, detected_at, not_called_for, outputs, plan_attempt, spent
+from ..core.runbook import bind_inputs, finders
 from .context import Context
 from .resolving import guardrails_of, is_stale
 
@@ -201,7 +201,12 @@ async def _runbook_findings(
     """Evaluate the findings the runbook adds; returns them and the first failure."""
     if not check.findings:
         return [], ""
-    variables = {"output": dict(output), "inputs": inputs.wire(), "parameters": dict(scope.parameters)}
+    variables = {
+        "output": dict(output),
+        "inputs": inputs.wire(),
+        "parameters": dict(scope.parameters),
+        "now": format_instant(scope.now),
+    }
     answers = await context.evaluate(
         [rule.when for rule in check.findings], variables, owner=scope.run.spec.runbook_ref.name, scope="finding"
     )
@@ -260,7 +265,7 @@ async def plan_fix(
     """See whether a fix applies to what was found, and if so plan it. Never raises for a bad world."""
     reasons = {f.reason for r in checks.values() for f in r.findings}
     if fix.on_findings and not reasons & set(fix.on_findings):
-        return FixResult(name=fix.name, state=FixState.NOT_NEEDED)
+        return not_called_for(fix, finders(scope.runbook, infos(), fix.on_findings), checks)
     variables = scope.variables(checks)
     owner = scope.run.spec.runbook_ref.name
     if fix.when is not None:
@@ -344,6 +349,7 @@ async def _plan(
             cooldown_until=cooldown,
             circuit_open=circuit_open,
             fixes=status.fixes,
+            skipped=status.skipped,
         )
     )
     return FixResult(name=fix.name, plan=plan, gates=gates)

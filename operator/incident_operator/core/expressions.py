@@ -1,6 +1,6 @@
 """CEL, the one expression language, behind this one module; and `${…}` templates of it.
 
-Scopes name what an expression may see: a *finding* rule sees `output`, `inputs`, `parameters`; an *input* or a
+Scopes name what an expression may see: a *finding* rule sees `output`, `inputs`, `parameters`, `now`; an *input* or a
 fix's `when` sees `parameters`, `checks`, `findings`, `incident`, `now`; a *rule* of our own kinds sees `self`.
 Compiling tells unknown names and types with line and column; evaluating what others wrote happens in
 `adapters.evaluating`, a child process that calls `evaluate` here.
@@ -42,7 +42,7 @@ class ExpressionError(ValueError):
 def _environment(scope: Scope) -> Any:
     object_ = cel.Type.Map(cel.Type.STRING, cel.Type.DYN)
     variables = {
-        "finding": {"output": object_, "inputs": object_, "parameters": object_},
+        "finding": {"output": object_, "inputs": object_, "parameters": object_, "now": cel.Type.STRING},
         "input": {
             "parameters": object_,
             "checks": object_,

@@ -23,7 +23,7 @@ class GateFacts:
     Shape: `grant` is the one that permits the plan's action now, read live; None where there is none any more.
     `admission` says why it is not proven that people's words are checked, None where it is. `approvals` may have
     run out. `cooldown_until` and `circuit_open` are of the policy that started the run, if one did. `fixes` is what
-    became of all fixes of the run.
+    became of all fixes of the run; those named by `skipped` a person left out.
     """
 
     plan: RemediationPlanSpec
@@ -40,6 +40,7 @@ class GateFacts:
     cooldown_until: datetime | None = None
     circuit_open: bool = False
     fixes: tuple[FixStatus, ...] = ()
+    skipped: tuple[str, ...] = ()
 
     @property
     def rule(self) -> ApprovalRule:
@@ -227,19 +228,47 @@ def downstream_budget(facts: GateFacts) -> GateVerdict | None:
 
 #: How actions are called that write evidence down, and why one of them may have nothing left to do.
 _EVIDENCE, _WRITTEN_BEFORE = "evidence.", "AlreadyCollected"
+#: States of a fix that comes to its end by itself.
+_UNDER_WAY = frozenset(
+    {FixState.PENDING, PlanState.PROPOSED, PlanState.APPROVED, PlanState.APPLYING, PlanState.VERIFYING}
+)
+
+
+def is_written(fix: FixStatus) -> bool:
+    """Tell whether it is proven that a fix's evidence is there: written in this run, or found there."""
+    before = fix.state == FixState.NOT_APPLICABLE and fix.reason == _WRITTEN_BEFORE
+    return before or fix.state == PlanState.HELPED
 
 
 def evidence_missing(facts: GateFacts) -> GateVerdict | None:
-    """What the plan takes away warns whoever has it, and the run's evidence is not written yet."""
+    """What the plan takes away warns whoever has it, and the run's evidence is not written yet.
+
+    Not needed is an answer only without a reason: with one, a check that could call for it gave no answer, or what
+    called for it is gone and it was never written.
+    """
     if not facts.plan.evidence_first:
         return None
     for fix in facts.fixes:
-        before = fix.state == FixState.NOT_APPLICABLE and fix.reason == _WRITTEN_BEFORE
-        if fix.action.startswith(_EVIDENCE) and not before and fix.state not in (FixState.NOT_NEEDED, PlanState.HELPED):
-            why = f" ({fix.reason})" if fix.reason else ""
-            message = f"{fix.name} is {fix.state}{why}: the evidence is to be written before anybody is warned"
-            return _blocks("EvidenceMissing", message, hard=False)
+        needless = fix.state == FixState.NOT_NEEDED and fix.reason is None
+        if not fix.action.startswith(_EVIDENCE) or needless or is_written(fix):
+            continue
+        why = f" ({fix.reason})" if fix.reason else ""
+        if fix.message and fix.state in (FixState.NOT_NEEDED, FixState.NOT_APPLICABLE):
+            why = f", {fix.message[:300]}"
+        said = f"{fix.name} is left out" if fix.name in facts.skipped else f"{fix.name} is {fix.state}{why}"
+        message = f"{said}: the evidence is to be written before anybody is warned; {_to_do(fix, facts)}"
+        return _blocks("EvidenceMissing", message, hard=False)
     return None
+
+
+def _to_do(fix: FixStatus, facts: GateFacts) -> str:
+    """Return what people can do about evidence that is not written."""
+    if fix.name in facts.skipped:
+        return "have it done after all (retry), or approve with --override EvidenceMissing"
+    if fix.state in _UNDER_WAY:
+        return "wait for it"
+    first = "see to what blocks it" if fix.state == FixState.BLOCKED else "mend that"
+    return f"{first}, or approve with --override EvidenceMissing"
 
 
 #: In the order in which they are shown.

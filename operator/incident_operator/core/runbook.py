@@ -7,7 +7,7 @@ is the rest. Source: design §2 Runbook, decisions 8, 17, 18.
 import difflib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from graphlib import CycleError, TopologicalSorter
@@ -47,6 +47,16 @@ def dependencies(spec: RunbookSpec) -> Mapping[str, frozenset[str]]:
         )
         for check in spec.checks
     }
+
+
+def _reasons_of(check: Check, catalogue: Catalogue) -> frozenset[str]:
+    info = catalogue.get(check.action)
+    return (info.reasons if info else frozenset()) | {rule.reason for rule in check.findings}
+
+
+def finders(spec: RunbookSpec, catalogue: Catalogue, reasons: Collection[str]) -> tuple[str, ...]:
+    """Return the names of the checks that can make one of these findings, in the document's order."""
+    return tuple(c.name for c in spec.checks if not _reasons_of(c, catalogue).isdisjoint(reasons))
 
 
 def with_closeout(spec: RunbookSpec) -> RunbookSpec:
@@ -142,12 +152,7 @@ class _Validation:
                     yield _problem(f"spec.closeout.{field}[{n}]", f"there is no check {name!r}{_near(name, names)}")
 
     def _reasons(self) -> frozenset[str]:
-        known = set(CORE_REASONS)
-        for check in self.spec.checks:
-            info = self.catalogue.get(check.action)
-            known |= info.reasons if info else set()
-            known |= {rule.reason for rule in check.findings}
-        return frozenset(known)
+        return CORE_REASONS.union(*(_reasons_of(check, self.catalogue) for check in self.spec.checks))
 
     def _action(self, field: str, name: str, kind: str) -> ActionInfo | RunbookProblem:
         info = self.catalogue.get(name)

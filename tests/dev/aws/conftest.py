@@ -93,6 +93,11 @@ class Caller:
         made = self.client("sts").assume_role(RoleArn=role_arn, RoleSessionName=name, **more)["Credentials"]
         return Caller(url=self.url, key=made["AccessKeyId"], token=made["SessionToken"])
 
+    def own_session(self) -> "Caller":
+        """Return a session of this caller's own."""
+        made = self.client("sts").get_session_token()["Credentials"]
+        return Caller(url=self.url, key=made["AccessKeyId"], token=made["SessionToken"])
+
 
 _sessions: dict[str, Any] = {}
 

@@ -125,6 +125,55 @@ def test_sessions_say_when_they_end(account: Account) -> None:
     assert 850 < left.total_seconds() <= 900
 
 
+def test_a_session_of_ones_own_outlives_the_key_and_ends_by_what_the_user_may(account: Account) -> None:
+    """A key that is Inactive ends no session that was opened with it; a Deny to the user does, at once."""
+    iam = account.client("iam")
+    iam.create_user(UserName="erin")
+    iam.put_user_policy(UserName="erin", PolicyName="p", PolicyDocument=json.dumps(allow("dynamodb:*", "*")))
+    key = iam.create_access_key(UserName="erin")["AccessKey"]["AccessKeyId"]
+    session = Caller(url=account.admin.url, key=key).own_session()
+    arn = f"arn:aws:iam::{account.id}:user/erin"
+    assert session.client("sts").get_caller_identity()["Arn"] == arn
+    iam.update_access_key(UserName="erin", AccessKeyId=key, Status="Inactive")
+    assert session.client("dynamodb").list_tables()["TableNames"] == []
+    iam.put_user_policy(UserName="erin", PolicyName="q", PolicyDocument=json.dumps(document("Deny", "*", "*")))
+    with pytest.raises(ClientError, match="with an explicit deny in an identity-based policy"):
+        session.client("dynamodb").list_tables()
+    iam.delete_user_policy(UserName="erin", PolicyName="q")
+    assert session.client("dynamodb").list_tables()["TableNames"] == []
+    # Only sessions that were opened before an instant, as AWS itself revokes them.
+    older = document("Deny", "*", "*", Condition={"DateLessThan": {"aws:TokenIssueTime": "2100-01-01T00:00:00Z"}})
+    iam.put_user_policy(UserName="erin", PolicyName="q", PolicyDocument=json.dumps(older))
+    with pytest.raises(ClientError, match="explicit deny"):
+        session.client("dynamodb").list_tables()
+    iam.update_access_key(UserName="erin", AccessKeyId=key, Status="Active")
+    assert Caller(url=account.admin.url, key=key).client("dynamodb").list_tables()["TableNames"] == []
+
+
+@pytest.mark.parametrize(
+    ("service", "call", "expected"),
+    [
+        ("iam", "list_users", "InvalidClientTokenId"),
+        ("sts", "get_session_token", "AccessDenied"),
+    ],
+)
+def test_a_session_of_ones_own_opens_no_other_and_does_not_call_iam(
+    account: Account, service: str, call: str, expected: str
+) -> None:
+    """Not even the root's, without MFA."""
+    session = account.admin.own_session()
+    with pytest.raises(ClientError) as error:
+        getattr(session.client(service), call)()
+    assert code(error) == expected
+
+
+def test_how_long_a_session_of_ones_own_may_last_is_bounded(account: Account) -> None:
+    """As AWS bounds it; the client itself refuses what is too short."""
+    with pytest.raises(ClientError) as error:
+        account.client("sts").get_session_token(DurationSeconds=129_601)
+    assert code(error) == "ValidationError"
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "10.0.0.1", "localhost"])  # noqa: S104
 def test_it_listens_on_loopback_only(host: str) -> None:
     """Any other address is refused with the reason."""

@@ -103,6 +103,11 @@ READS: Mapping[tuple[str, str], ListedRead] = {
         project=lambda answer: keep("UserName", "Arn")(answer["User"]),
         missing=("NoSuchEntity",),
     ),
+    ("iam", "get_login_profile"): ListedRead(
+        permissions=("iam:GetLoginProfile",),
+        project=lambda answer: keep("UserName", "CreateDate")(answer["LoginProfile"]),
+        missing=("NoSuchEntity",),
+    ),
     ("iam", "get_user_policy"): ListedRead(
         permissions=("iam:GetUserPolicy",),
         project=lambda answer: policy_document(answer["PolicyDocument"]),

@@ -98,6 +98,7 @@ def gate_facts(view: PlanView, now: datetime) -> GateFacts:
         cooldown_until=view.cooldown_until,
         circuit_open=view.circuit_open,
         fixes=run.status.fixes if run is not None else (),
+        skipped=run.status.skipped if run is not None else (),
     )
 
 

@@ -4,6 +4,7 @@ from ..story import Tell
 from .again import plan_attempt, replaced, spent, to_replace
 from .decide import decide_run
 from .recovery import MIN_SAMPLES, stable_for
+from .steps import not_called_for
 from .view import (
     ENDS,
     FINALIZER,
@@ -50,6 +51,7 @@ __all__ = [
     "decide_run",
     "detected_at",
     "is_observe_only",
+    "not_called_for",
     "outputs",
     "plan_attempt",
     "replaced",
