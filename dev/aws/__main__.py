@@ -1,6 +1,7 @@
 """`python -m dev.aws`: run the simulator until it is told to end."""
 
 import argparse
+import gc
 import re
 import signal
 import sys
@@ -38,6 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         # In a thread of its own: shutdown waits for the loop that this signal interrupts.
         signal.signal(number, lambda *_: threading.Thread(target=simulator.stop).start())
+    gc.collect()
+    gc.freeze()  # moto is big and stays: no collection goes through it again
     sys.stdout.write(f"ready {simulator.url}\n")
     sys.stdout.flush()
     simulator.serve()

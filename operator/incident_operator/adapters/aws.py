@@ -7,6 +7,7 @@ on its resources. Source: decision 23; botocore facts (retries, read timeouts) i
 
 import contextlib
 import functools
+import gc
 import json
 import logging
 import re
@@ -71,7 +72,8 @@ def prepare() -> None:
     """Read what botocore knows of the services that are read: half a second that no diagnosis should wait for.
 
     A client is the only way to have it read; these are made with nobody's credentials, and dropped. Where that fails
-    (a profile that is not there), every read says so in its run.
+    (a profile that is not there), every read says so in its run. What was read stays for as long as the process, so no
+    collection of garbage goes through it again: that was most of what there is to go through.
     """
     nobody = {"AccessKeyId": "", "SecretAccessKey": "", "SessionToken": ""}
     try:
@@ -79,6 +81,8 @@ def prepare() -> None:
             _client(_session(), service, "us-east-1", _READ_CONFIG, nobody)
     except BotoCoreError as error:
         log.warning("AWS clients can't be made: %s", redact(str(error)))
+    gc.collect()
+    gc.freeze()
 
 
 def _client(
