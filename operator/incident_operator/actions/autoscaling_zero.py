@@ -169,7 +169,7 @@ class RecycleThroughZero(FixAction[ThroughZeroInputs, ThroughZeroFacts]):
         return SizeFacts(fleet=fleet, net_minutes=min(nets, default=None), others=others)
 
     def plan(self, inputs: ThroughZeroInputs, facts: ThroughZeroFacts) -> PlanDraft | NotApplicable:
-        """Plan four calls: the net, to zero, back, and the net away; each after the first once it may be made."""
+        """Plan four calls: let AWS restore the size in ten minutes; to zero; back; forget the first one."""
         group = facts.fleet.group
         if facts.net_minutes is not None or facts.others:
             whose = "an earlier restore" if facts.net_minutes is not None else "somebody else's"
@@ -243,10 +243,10 @@ class RecycleThroughZero(FixAction[ThroughZeroInputs, ThroughZeroFacts]):
     def lacks(
         self, made: Sequence[Call], inputs: ThroughZeroInputs, before: ThroughZeroFacts, facts: ThroughZeroFacts
     ) -> str:
-        """Say what is missing before the next call.
+        """Wait before each call but the first.
 
-        To zero: the net is far enough off, and it is still an outage. Back: all are gone, or it is time. The net away:
-        as many new ones serve as there were.
+        To zero: until AWS is sure to restore the size, late enough, and only while it is an outage still. Back: until
+        all instances are gone, or AWS is about to restore them. The last: until as many new ones serve as there were.
         """
         was, group = before.fleet.group, facts.fleet.group
         if len(made) == 1:
@@ -275,7 +275,7 @@ class RecycleThroughZero(FixAction[ThroughZeroInputs, ThroughZeroFacts]):
         return (facts.fleet.group.minimum, facts.fleet.group.desired) == size
 
     def judge(self, inputs: ThroughZeroInputs, before: ThroughZeroFacts, after: SizeFacts) -> Judgement:
-        """The former size, as many that serve, none of before, and no net left."""
+        """Helped: as many new instances serve as there were before, and nothing is left for AWS to restore."""
         was, group = before.fleet.group, after.fleet.group
         missing = _not_back(before, after)
         if group.minimum != was.minimum or group.desired < was.desired:

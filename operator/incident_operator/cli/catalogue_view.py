@@ -123,9 +123,10 @@ def _of_fix(action: FixAction[Any, Any]) -> Iterator[Fact]:
 
 
 def _said(action: FixAction[Any, Any], method: str) -> str:
-    """Return what the class says of one of its methods; empty where it has none of its own."""
+    """Return what the class says of one of its methods, not what that raises; empty where it has none of its own."""
     own = getattr(type(action), method)
-    return "" if own is getattr(FixAction, method) else (inspect.getdoc(own) or "")
+    said = "" if own is getattr(FixAction, method) else (inspect.getdoc(own) or "")
+    return said.partition("Errors: ")[0].rstrip()
 
 
 def _waits(waits: Waits | None) -> str:
