@@ -28,7 +28,7 @@ from .network import place as network_place
 from .network import seed as network_seed
 from .orders import faults as orders
 from .orders import grant as orders_grant
-from .orders.database import INSTANCE, Database
+from .orders.database import INSTANCE
 from .orders.replica import REPLICA
 from .partners import api as partners_api
 from .partners import faults as partners
@@ -301,10 +301,9 @@ class Orders(LivingDepartment):
 
     def grants(self, stage: Stage, shop: Shop) -> list[dict[str, Any]]:
         """The grant and the Secrets of three roles."""
-        told = self.life(stage).told()
-        base = Database.reached_at(told["host"], told["port"], told["passwords"])
-        made = orders_grant.grant(shop.account, self.team, "orders-database", base)
-        return [made, *orders_grant.secrets(self.namespace, base)]
+        base, application = orders_grant.reached(self.life(stage).told())
+        made = orders_grant.grant(shop.account, self.team, "orders-database", base, application)
+        return [made, *orders_grant.secrets(self.namespace, base, application)]
 
     def break_(self, stage: Stage, shop: Shop, name: str) -> bool:
         """Break it, where hosts and database live."""

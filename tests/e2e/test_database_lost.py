@@ -8,7 +8,6 @@ from typing import Any
 
 from dev.processes import wait_until
 from dev.shop.orders import grant as orders_grant
-from dev.shop.orders.database import Database
 from dev.shop.orders.faults import FAULTS
 from dev.shop.orders.life import life as orders_life
 from dev.shop.orders.replica import REPLICA
@@ -28,11 +27,11 @@ def test_a_lost_primary_s_replica_is_promoted_by_a_person_and_takes_the_writes(
         def ask(word: str, **arguments: Any) -> Any:
             return life.answers[word](arguments)
 
-        base = Database.reached_at(life.told["host"], life.told["port"], life.told["passwords"])
+        base, application = orders_grant.reached(life.told)
         world.admin.apply(
             [
-                orders_grant.grant(world.shop.account, world.name, world.name, base),
-                *orders_grant.secrets(world.name, base),
+                orders_grant.grant(world.shop.account, world.name, world.name, base, application),
+                *orders_grant.secrets(world.name, base, application),
             ]
         )
         with world.operator():

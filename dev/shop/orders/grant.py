@@ -1,5 +1,6 @@
 """What runs of the orders team may do, and the objects that let the operator reach its database."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from ..granting import a_grant, connection_objects
@@ -15,8 +16,15 @@ CONNECTIONS = {
 }
 
 
-def grant(account: str, label: str, name: str, database: Database) -> dict[str, Any]:
+#: The Secret of the application's own endpoint: it leads to the instance until people lead it elsewhere.
+APPLICATION = "application"
+
+
+def grant(
+    account: str, label: str, name: str, database: Database, application: Database | None = None
+) -> dict[str, Any]:
     """Return the grant for one account and the namespaces with `shopsmart.com/team: <label>`."""
+    places = {database.place, (application or database).place}
     return a_grant(
         account,
         name=name,
@@ -32,13 +40,25 @@ def grant(account: str, label: str, name: str, database: Database) -> dict[str, 
             *("aws.*", "cloudtrail.*", "cloudwatch.*", "postgres.*", "rds.*"),
         ],
         ask_up_to="Destructive",
-        probes={"hosts": [database.place[0]], "cidrs": ["127.0.0.0/8"], "ports": [database.place[1]]},
+        probes={
+            "hosts": sorted({host for host, _ in places}),
+            "cidrs": ["127.0.0.0/8"],
+            "ports": sorted({port for _, port in places}),
+        },
     )
 
 
-def secrets(namespace: str, database: Database) -> list[dict[str, Any]]:
+def secrets(namespace: str, database: Database, application: Database | None = None) -> list[dict[str, Any]]:
     """Return the Secrets of the connections, and the Role that lets the operator and responders read just these."""
-    return connection_objects(namespace, {name.lower(): database.url(role) for name, role in CONNECTIONS.items()})
+    urls = {name.lower(): database.url(role) for name, role in CONNECTIONS.items()}
+    led = (application or database).url(CONNECTIONS["database"])
+    return connection_objects(namespace, {**urls, APPLICATION: led})
+
+
+def reached(told: Mapping[str, Any]) -> tuple[Database, Database]:
+    """Return the database by its own endpoint and by the application's, as its process tells of it."""
+    base = Database.reached_at(told["host"], told["port"], told["passwords"])
+    return base, Database.reached_at(*told["application"], told["passwords"])
 
 
 def connections() -> dict[str, Any]:

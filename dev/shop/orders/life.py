@@ -33,7 +33,6 @@ def life(shop: Shop) -> Iterator[Life]:
         hosts = stacked.enter_context(Hosts(replace(base, endpoint=gate.place), shop))
         if not wait_until(lambda: len(hosts.felt) >= 8 and hosts.failing() == 0, seconds=_SECONDS):
             raise ShopError(f"the orders' customers are not served after {_SECONDS:g} s")
-        host, port = gate.place
         yield Life(
             answers={
                 **_answers(base, hosts),
@@ -41,7 +40,12 @@ def life(shop: Shop) -> Iterator[Life]:
                 "lose": lambda _: loss.lose(hosts),
                 "visits": loss.visits,
             },
-            told={"host": host, "port": port, "passwords": base.passwords},
+            told={
+                "host": base.server.host,
+                "port": base.server.port,
+                "application": list(gate.place),
+                "passwords": base.passwords,
+            },
         )
 
 
