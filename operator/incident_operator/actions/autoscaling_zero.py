@@ -19,9 +19,9 @@ from ..core.filling import from_now, named_for_plan
 from .autoscaling import CALL_TIMEOUT, Fleet, ScalingGroup, ScalingGroupInputs, read_serving, reading
 from .autoscaling_instances import SETTLE
 from .base import ActionModel, Facts, FixAction, ReasonInfo, register
+from .metric_data import metric_data, metric_period, metric_query
 from .migrations import REASONS, ConnectionName, Sessions, migration, read_sessions
 from .ports import Reader, ReadError
-from .traffic import metric_period
 
 #: How long after the first call AWS restores the former size by itself.
 NET = timedelta(minutes=10)
@@ -353,15 +353,11 @@ def _read_felt(inputs: ThroughZeroInputs, reader: Reader) -> Felt:
     start = (reader.now - reader.scaled(inputs.window)).replace(microsecond=0)
     dimensions = [{"Name": name, "Value": value} for name, value in sorted(inputs.dimensions.items())]
 
-    def query(name: str, metric: str) -> dict[str, Any]:
-        asked = {"Namespace": inputs.namespace, "MetricName": metric, "Dimensions": dimensions}
-        return {"Id": name, "MetricStat": {"Metric": asked, "Period": period, "Stat": "Sum"}}
-
-    arguments = {
-        "MetricDataQueries": [query("requests", inputs.requests_metric), query("failed", inputs.failed_metric)],
-        "StartTime": start.isoformat(),
-        "EndTime": (reader.now.replace(microsecond=0) + timedelta(seconds=1)).isoformat(),
-    }
+    queries = [
+        metric_query(name, inputs.namespace, metric, dimensions, period=period)
+        for name, metric in (("requests", inputs.requests_metric), ("failed", inputs.failed_metric))
+    ]
+    arguments = metric_data(queries, start, reader.now)
     answer = reader.aws("cloudwatch", "get_metric_data", arguments, region=inputs.region)
     by_name = {
         series["id"]: {

@@ -13,8 +13,8 @@ from pydantic import Field
 
 from ..api.meta import Duration, Instant, parse_instant
 from .base import ActionModel, CheckAction, Facts, Found, Inputs, Output, ReasonInfo, Unclear, register
+from .metric_data import metric_period, metric_query
 from .ports import Reader, ReadError
-from .traffic import metric_period
 
 
 class MetricInputs(Inputs):
@@ -188,18 +188,15 @@ def _is_beyond(inputs: MetricInputs, value: float, bound: float) -> bool:
 
 def _between(inputs: MetricInputs, reader: Reader, start: datetime, end: datetime) -> dict[str, Any]:
     """Return the read of the metric between two instants."""
-    query = {
-        "Id": "metric",
-        "MetricStat": {
-            "Metric": {
-                "Namespace": inputs.namespace,
-                "MetricName": inputs.metric_name,
-                "Dimensions": [{"Name": n, "Value": v} for n, v in sorted(inputs.dimensions.items())],
-            },
-            "Period": metric_period(reader.scaled(inputs.period)),
-            "Stat": inputs.statistic,
-        },
-    }
+    dimensions = [{"Name": n, "Value": v} for n, v in sorted(inputs.dimensions.items())]
+    query = metric_query(
+        "metric",
+        inputs.namespace,
+        inputs.metric_name,
+        dimensions,
+        period=metric_period(reader.scaled(inputs.period)),
+        statistic=inputs.statistic,
+    )
     return {"MetricDataQueries": [query], "StartTime": start.isoformat(), "EndTime": end.isoformat()}
 
 

@@ -7,7 +7,7 @@ AWS (section 4, rows 13, 14), on verification, on tickets (INC-2023-3421).
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import ClassVar
 
 from pydantic import Field
@@ -15,8 +15,8 @@ from pydantic import Field
 from ..api.meta import Duration
 from ..core.draft import Judgement
 from .base import ActionModel, CheckAction, Facts, Found, Inputs, Output, ReasonInfo, Unclear, register
+from .metric_data import first_whole_period, metric_data, metric_period, metric_query
 from .ports import NotFound, Reader, ReadError
-from .traffic import metric_period
 
 CALL_TIMEOUT = timedelta(seconds=10)
 _TARGET_GROUP = (
@@ -411,35 +411,23 @@ def measure_requests(reader: Reader, group: TargetGroup, start: datetime, end: d
     CloudWatch has a count of errors only where there were some: with requests, none is none.
     """
     period = metric_period(reader.scaled(timedelta(minutes=1)))
-    whole = datetime.fromtimestamp(-(-start.timestamp() // period) * period, UTC)
+    whole = first_whole_period(start, period)
     if end <= whole or not group.load_balancers:
         return Requests()
     queries = [
-        {
-            "Id": f"m{number}_{name.lower()}",
-            "MetricStat": {
-                "Metric": {
-                    "Namespace": "AWS/ApplicationELB",
-                    "MetricName": name,
-                    "Dimensions": [{"Name": "LoadBalancer", "Value": arn.split(":loadbalancer/")[1]}],
-                },
-                "Period": period,
-                "Stat": "Average" if name == "TargetResponseTime" else "Sum",
-            },
-        }
+        metric_query(
+            f"m{number}_{name.lower()}",
+            "AWS/ApplicationELB",
+            name,
+            [{"Name": "LoadBalancer", "Value": arn.split(":loadbalancer/")[1]}],
+            period=period,
+            statistic="Average" if name == "TargetResponseTime" else "Sum",
+        )
         for number, arn in enumerate(group.load_balancers[:4])
         for name in (*_COUNTS, "TargetResponseTime")
     ]
-    answer = reader.aws(
-        "cloudwatch",
-        "get_metric_data",
-        {
-            "MetricDataQueries": queries,
-            "StartTime": whole.isoformat(),
-            "EndTime": (end.replace(microsecond=0) + timedelta(seconds=1)).isoformat(),
-        },
-        region=group.region,
-    )
+    asked = metric_data(queries, whole, end)
+    answer = reader.aws("cloudwatch", "get_metric_data", asked, region=group.region)
     values: dict[str, list[float]] = {}
     for series in answer:
         values.setdefault(str(series["id"]).split("_", 1)[1], []).extend(float(v) for v in series["values"])

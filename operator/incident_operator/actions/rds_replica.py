@@ -16,9 +16,9 @@ from ..api.meta import Risk, parse_instant
 from ..api.plan import Call, DiffLine, Hazard, Precondition, Read, Repeat
 from ..core.draft import Judgement, NotApplicable, PlanDraft, Waits
 from .base import ActionModel, Facts, FixAction, ReasonInfo, register
+from .metric_data import metric_data, metric_period, metric_query
 from .ports import NotFound, Reader, ReadError
 from .rds import InstanceInputs
-from .traffic import metric_period
 
 _TIMEOUT = timedelta(seconds=10)
 #: RDS itself says of these that the server does not run, and it does not come back without a person.
@@ -118,23 +118,11 @@ class PromoteFacts(Facts):
 
 def _samples(metric: str, instance: str, inputs: PromoteInputs, reader: Reader) -> Samples:
     """Read the maxima of an instance's metric, oldest first. Errors: ReadError."""
-    query = {
-        "Id": "metric",
-        "MetricStat": {
-            "Metric": {
-                "Namespace": "AWS/RDS",
-                "MetricName": metric,
-                "Dimensions": [{"Name": "DBInstanceIdentifier", "Value": instance}],
-            },
-            "Period": metric_period(reader.scaled(_PERIOD)),
-            "Stat": "Maximum",
-        },
-    }
-    arguments = {
-        "MetricDataQueries": [query],
-        "StartTime": (reader.now - reader.scaled(_LOOK_BACK)).replace(microsecond=0).isoformat(),
-        "EndTime": (reader.now.replace(microsecond=0) + timedelta(seconds=1)).isoformat(),
-    }
+    dimensions = [{"Name": "DBInstanceIdentifier", "Value": instance}]
+    period = metric_period(reader.scaled(_PERIOD))
+    query = metric_query("metric", "AWS/RDS", metric, dimensions, period=period, statistic="Maximum")
+    start = (reader.now - reader.scaled(_LOOK_BACK)).replace(microsecond=0)
+    arguments = metric_data([query], start, reader.now)
     series = reader.aws("cloudwatch", "get_metric_data", arguments, region=inputs.region)
     return sorted((parse_instant(str(t)), float(v)) for s in series for t, v in zip(s["at"], s["values"], strict=True))
 

@@ -6,7 +6,7 @@ Source: S3, CloudWatch metrics.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -14,9 +14,9 @@ from pydantic import Field
 from ..api.meta import Duration
 from ..api.runbook import FindingKind
 from .base import CheckAction, Facts, Found, Output, ReasonInfo, Unclear, register
+from .metric_data import first_whole_period, metric_data, metric_period, metric_query
 from .ports import Reader
 from .s3 import BucketInputs
-from .traffic import metric_period
 
 _ALL = "AllRequests"
 _FAILED = ("4xxErrors", "5xxErrors")
@@ -70,7 +70,7 @@ class BucketRequests(CheckAction[RequestInputs, RequestFacts]):
             return RequestFacts(measured=False)
         start = max(reader.since, reader.now - reader.scaled(inputs.window))
         period = metric_period(reader.scaled(timedelta(minutes=1)))
-        whole = datetime.fromtimestamp(-(-start.timestamp() // period) * period, UTC)
+        whole = first_whole_period(start, period)
         seconds = (reader.now - start).total_seconds()
         if reader.now <= whole:
             return RequestFacts(measured=True, seconds=seconds)
@@ -93,22 +93,8 @@ class BucketRequests(CheckAction[RequestInputs, RequestFacts]):
             {"Name": "BucketName", "Value": inputs.bucket},
             {"Name": "FilterId", "Value": inputs.metrics_filter},
         ]
-        queries = [
-            {
-                "Id": _id(name),
-                "MetricStat": {
-                    "Metric": {"Namespace": "AWS/S3", "MetricName": name, "Dimensions": dimensions},
-                    "Period": period,
-                    "Stat": "Sum",
-                },
-            }
-            for name in (_ALL, *_FAILED)
-        ]
-        return {
-            "MetricDataQueries": queries,
-            "StartTime": start.isoformat(),
-            "EndTime": (reader.now.replace(microsecond=0) + timedelta(seconds=1)).isoformat(),
-        }
+        queries = [metric_query(_id(name), "AWS/S3", name, dimensions, period=period) for name in (_ALL, *_FAILED)]
+        return metric_data(queries, start, reader.now)
 
     def output(self, facts: RequestFacts) -> RequestOutput:
         """Return the numbers, where there are any."""

@@ -4,13 +4,12 @@ Units: counts over a window; `period` in whole seconds, one of those CloudWatch 
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from .base import ActionModel
+from .metric_data import first_whole_period, metric_data, metric_period, metric_query
 from .ports import Reader
-
-_PERIODS = (1, 5, 10, 20, 30, 60)
 
 
 class Traffic(ActionModel):
@@ -32,12 +31,6 @@ class Traffic(ActionModel):
         return self.errors + self.throttles
 
 
-def metric_period(wanted: timedelta) -> int:
-    """Return the kept period next to what is wanted, at least. Source: decision 1."""
-    seconds = wanted.total_seconds()
-    return next((p for p in _PERIODS if p >= seconds), _PERIODS[-1])
-
-
 def dimensions_of(function: str, alias: str | None) -> list[dict[str, str]]:
     """Return the CloudWatch dimensions of an alias's invocations, or of the whole function."""
     name = function.split(":")[6] if function.startswith("arn:") else function
@@ -56,34 +49,12 @@ def measure(
     """
     period = metric_period(reader.scaled(timedelta(minutes=1)))
     names = ("Invocations", "Errors", "Throttles")
-    queries = [
-        {
-            "Id": name.lower(),
-            "MetricStat": {
-                "Metric": {
-                    "Namespace": "AWS/Lambda",
-                    "MetricName": name,
-                    "Dimensions": dimensions_of(function, alias),
-                },
-                "Period": period,
-                "Stat": "Sum",
-            },
-        }
-        for name in names
-    ]
-    whole = datetime.fromtimestamp(-(-start.timestamp() // period) * period, UTC)
+    dimensions = dimensions_of(function, alias)
+    queries = [metric_query(name.lower(), "AWS/Lambda", name, dimensions, period=period) for name in names]
+    whole = first_whole_period(start, period)
     if end <= whole:
         return Traffic()
-    answer = reader.aws(
-        "cloudwatch",
-        "get_metric_data",
-        {
-            "MetricDataQueries": queries,
-            "StartTime": whole.isoformat(),
-            "EndTime": (end.replace(microsecond=0) + timedelta(seconds=1)).isoformat(),
-        },
-        region=region,
-    )
+    answer = reader.aws("cloudwatch", "get_metric_data", metric_data(queries, whole, end), region=region)
     series: Mapping[str, Any] = {s["id"]: s for s in answer}
     invocations = series.get("invocations", {}).get("values", [])
     times = [t for s in series.values() for t in s.get("at", ())]

@@ -234,19 +234,19 @@ def _not_yet(
     first = next((f for f in fixes.values() if f.for_now and f.name not in status.skipped), None)
     if first is None or view.observe_only or now >= until:
         return None
-    waiting = status.model_copy(
-        update={
-            "phase": RunPhase.DIAGNOSING,
-            "now": Now(
-                doing=f"diagnosing again: fix {first.name} does not fit yet",
-                waiting_for=first.reason,
-                because=first.message[:1024],
-                until=until,
-                next=(command(view.run, "watch"),),
-            ),
-        }
+    waits = Now(
+        doing=f"diagnosing again: fix {first.name} does not fit yet",
+        waiting_for=first.reason,
+        because=first.message[:1024],
+        until=until,
+        next=(command(view.run, "watch"),),
     )
-    wake_at = min(now + view.timing.scaled(LOOK_AGAIN), until)
+    return _diagnose_again(status, waits, min(now + view.timing.scaled(LOOK_AGAIN), until))
+
+
+def _diagnose_again(status: IncidentRunStatus, waits: Now, wake_at: datetime) -> RunDecision:
+    """End this round; the next one is a diagnosis like it."""
+    waiting = status.model_copy(update={"phase": RunPhase.DIAGNOSING, "now": waits})
     return RunDecision(status=within_bounds(at_step(waiting)), effects=(EndRound(),), wake_at=wake_at)
 
 
@@ -266,22 +266,17 @@ def _unreachable(
         return None
     message = f"check {silent.name} gave no answer ({silent.reason}): {silent.message}"
     generation, retry = view.run.metadata.generation, now + view.timing.scaled(RETRY_SILENT)
-    waiting = status.model_copy(
-        update={
-            "phase": RunPhase.DIAGNOSING,
-            "conditions": with_condition(
-                view.run.status.conditions, "Diagnosed", None, str(silent.reason), message, now, generation
-            ),
-            "now": Now(
-                doing="diagnosing again: what is asked does not answer",
-                waiting_for=silent.reason,
-                because=message[:1024],
-                until=since + PATIENCE,
-                next=(command(view.run, "watch"),),
-            ),
-        }
+    conditions = with_condition(
+        view.run.status.conditions, "Diagnosed", None, str(silent.reason), message, now, generation
     )
-    return RunDecision(status=within_bounds(at_step(waiting)), effects=(EndRound(),), wake_at=retry)
+    waits = Now(
+        doing="diagnosing again: what is asked does not answer",
+        waiting_for=silent.reason,
+        because=message[:1024],
+        until=since + PATIENCE,
+        next=(command(view.run, "watch"),),
+    )
+    return _diagnose_again(status.model_copy(update={"conditions": conditions}), waits, retry)
 
 
 def _why_unresolved(
